@@ -1,0 +1,118 @@
+// Package connector is the contract between trackers and the event log.
+//
+// A [Source] reads one tracker; the [Runner] schedules it, publishes what it
+// emits and only then stores its cursor (invariant I1). Sources decide nothing
+// about time, retries or durability: they translate. A source lives in a
+// package of its own below this one and is listed in the [Registry] that the
+// program is built with.
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/flowmetrics/flowmetrics/internal/flow"
+)
+
+// A Cursor is a source's own note of how far it has read: opaque to everybody
+// else, versioned inside, at most [MaxCursor] bytes. An empty cursor means
+// from the very beginning.
+type Cursor []byte
+
+// MaxCursor bounds a cursor, in bytes.
+const MaxCursor = 64 << 10
+
+// A Batch is some changes and the cursor that stands for having read them.
+type Batch struct {
+	Changes []flow.Change
+	// Cursor is stored once the changes are durable; nil leaves the stored one.
+	Cursor Cursor
+	// Progress tells how far a backfill has come.
+	Progress Progress
+}
+
+// Progress tells how far a backfill has come. The zero Progress is unknown.
+type Progress struct {
+	Done  int // items read so far
+	Total int // items to read, 0 where the tracker does not say
+	// Ratio is the share read so far, 0 to 1, where it is known by other means
+	// than a total (by time, say); 0 where Total tells.
+	Ratio float64
+}
+
+// A Source reads one tracker.
+//
+// Poll reads everything that the tracker has to tell since the cursor and calls
+// emit for it, in order, some changes at a time. It returns nil when it has
+// caught up. It calls emit from one goroutine; when emit fails, or ctx ends,
+// Poll returns that error promptly. The same fact has the same id whenever it
+// is read. Poll never sleeps and never retries: a [*RateLimitError], an
+// [*AuthError], a [*ConfigError] or any other error (taken as temporary) goes
+// to the Runner, which calls Poll again later from the last stored cursor.
+//
+// The Runner never calls a Source from two goroutines at once.
+type Source interface {
+	Poll(ctx context.Context, from Cursor, emit func(Batch) error) error
+}
+
+// A Checker is a Source that can tell whether its credentials work. The error
+// says what is missing.
+type Checker interface {
+	Check(ctx context.Context) error
+}
+
+// A StatusLister is a Source that knows the tracker's statuses.
+type StatusLister interface {
+	Statuses(ctx context.Context) ([]flow.Value, error)
+}
+
+// A Censor is a Source that can list the items that exist now, so that the
+// Runner sees which have gone.
+type Censor interface {
+	// Census calls live for each item that exists and is in sight. On an error
+	// the census counts for nothing.
+	Census(ctx context.Context, live func(Item)) error
+}
+
+// An Item is one item of a census.
+type Item struct {
+	ID        string
+	Key       string
+	Container string
+	Status    flow.Value // its status now, where the tracker tells
+}
+
+// A RateLimitError says that the tracker wants no request before an instant.
+type RateLimitError struct {
+	Until time.Time // zero: the tracker did not say
+	Err   error
+}
+
+func (e *RateLimitError) Error() string {
+	if e.Until.IsZero() {
+		return fmt.Sprintf("rate limited: %v", e.Err)
+	}
+	return fmt.Sprintf("rate limited until %s: %v", e.Until.UTC().Format(time.RFC3339), e.Err)
+}
+
+func (e *RateLimitError) Unwrap() error { return e.Err }
+
+// An AuthError says that the tracker refuses the credentials. It is not
+// retried quickly.
+type AuthError struct{ Err error }
+
+func (e *AuthError) Error() string { return fmt.Sprintf("credentials refused: %v", e.Err) }
+func (e *AuthError) Unwrap() error { return e.Err }
+
+// A ConfigError says that the source cannot work as configured, such as a
+// project that does not exist.
+type ConfigError struct{ Err error }
+
+func (e *ConfigError) Error() string { return fmt.Sprintf("configuration: %v", e.Err) }
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// ErrCursor says that a stored cursor cannot be used. The Runner reports it and
+// starts over from the beginning, which repeats facts and loses none.
+var ErrCursor = errors.New("cursor cannot be used")
