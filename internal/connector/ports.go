@@ -1,0 +1,39 @@
+package connector
+
+import (
+	"context"
+	"errors"
+
+	"github.com/flowmetrics/flowmetrics/internal/flow"
+)
+
+// A Publisher appends changes to the event log. When Publish returns nil the
+// changes are durable; on an error some of them may be. The changes are of one
+// source, in the order in which the source emitted them.
+type Publisher interface {
+	Publish(ctx context.Context, source string, changes []flow.Change) error
+}
+
+// Cursors stores cursors with compare-and-set.
+type Cursors interface {
+	// LoadCursor returns a source's cursor and its revision; nil and 0 where
+	// there is none.
+	LoadCursor(ctx context.Context, source string) (cursor []byte, revision uint64, err error)
+	// StoreCursor replaces the cursor of that revision and returns the new
+	// revision, or [ErrStale] where somebody else stored one meanwhile.
+	StoreCursor(ctx context.Context, source string, cursor []byte, revision uint64) (uint64, error)
+}
+
+// ErrStale says that a cursor was stored by somebody else meanwhile.
+var ErrStale = errors.New("cursor was stored by somebody else")
+
+// Facts is what the log is known to hold already. It lets the Runner leave out
+// facts that an overlapping poll reads again, and see which items have gone.
+type Facts interface {
+	// Known reports whether the log holds the change.
+	Known(source, id string) bool
+	// Present calls f for each item of a source that is known and not deleted,
+	// and Absent for each that is known as deleted, until f returns false.
+	Present(source string, f func(item, container string) bool)
+	Absent(source string, f func(item, container string) bool)
+}
