@@ -1,0 +1,98 @@
+# Only Go, make and git are needed; tools are pinned in internal/tools/go.mod.
+
+BENCH    ?= .
+FUZZTIME ?= 10s
+RUN      ?= .
+ARGS     ?=
+
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+TOOL     := go tool -modfile=$(CURDIR)/internal/tools/go.mod
+PROMTOOL := $(CURDIR)/.cache/promtool
+
+export CGO_ENABLED = 0
+export FLOWMETRICS_PROMTOOL = $(PROMTOOL)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## Build and start the demo; ARGS are its flags
+	bin/flowmetrics demo $(ARGS)
+
+.PHONY: build
+build: ## Build bin/flowmetrics
+	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/flowmetrics ./cmd/flowmetrics
+
+.PHONY: test
+test: $(PROMTOOL) ## Run all tests; RUN picks some by name
+	go test -shuffle=on -timeout 10m -run '$(RUN)' ./...
+
+.PHONY: test-race
+test-race: $(PROMTOOL) ## Run all tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m -run '$(RUN)' ./...
+
+.PHONY: check
+check: fmt-check lint verify arch ## Check format, vet, staticcheck, generated code and the rules about the repository
+
+.PHONY: lint
+lint: ## Run go vet and staticcheck
+	go vet ./...
+	$(TOOL) staticcheck ./...
+
+.PHONY: fmt
+fmt: ## Format all Go code
+	gofmt -w cmd internal
+
+.PHONY: fmt-check
+fmt-check: ## Fail on unformatted Go code
+	@unformatted=$$(gofmt -l cmd internal) && test -z "$$unformatted" || \
+		{ echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; }
+
+.PHONY: arch
+arch: ## Check the rules about the repository, the import table among them
+	go test ./internal/archtest
+
+.PHONY: generate
+generate: ## Regenerate the committed generated code
+	cd proto && $(TOOL) buf generate
+	go generate ./...
+
+# Compares the files themselves and not with the last commit, so that it also
+# tells the truth about a tree with uncommitted changes.
+FILES = git ls-files -z -co --exclude-standard | xargs -0 sha256sum 2>/dev/null | sort -k 2
+
+.PHONY: verify
+verify: ## Fail where generated code is not what make generate makes
+	@mkdir -p .cache
+	@$(FILES) >.cache/before
+	$(MAKE) --no-print-directory generate
+	@$(FILES) >.cache/after
+	@diff .cache/before .cache/after >.cache/drift || \
+		{ echo "generated code was out of date, commit what make generate has made now:"; sed -n 's/^>/ /p' .cache/drift; exit 1; }
+
+.PHONY: bench
+bench: ## Run the benchmarks; BENCH picks some by name
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME
+	@go test -list '^Fuzz' ./... | awk '/^Fuzz/ { n[++i] = $$1 } /^ok/ { for (; i > 0; i--) print $$2, n[i] }' | \
+		while read -r package target; do \
+			echo "$$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime '$(FUZZTIME)' "$$package" || exit 1; \
+		done
+
+.PHONY: tools
+tools: $(PROMTOOL) ## Fetch promtool, which some tests run, and build the pinned tools
+	$(TOOL) buf --version
+	$(TOOL) staticcheck -version
+
+$(PROMTOOL):
+	@.ci/promtool $@
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin .cache
