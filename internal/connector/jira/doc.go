@@ -1,0 +1,17 @@
+// Package jira reads Jira Cloud and Jira Data Center.
+//
+// [Source] pulls the work items of some projects with their complete histories
+// and translates each history entry into one [flow.Change]; it is made by
+// [New]. [Fake] is an in-memory Jira site for tests and for the demonstration,
+// with the traps of the real ones built in.
+//
+//   - sync.go: the scan over all issues by time of update, and its cursor;
+//   - changelog.go: complete histories, whatever the site offers for them;
+//   - search.go: the dialects of search;
+//   - client.go: one HTTP request and what its answer means;
+//   - decode.go: Jira's JSON; translate.go: from there to changes;
+//   - fake.go, fakehttp.go, fakejql.go: the simulated site.
+//
+// The package stores nothing. People never leave it: the fields that hold them
+// are not asked for, and the authors of histories are not decoded.
+package jira
