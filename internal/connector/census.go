@@ -1,0 +1,162 @@
+package connector
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/flowmetrics/flowmetrics/internal/flow"
+)
+
+// A timetable says when the next census is due; the zero time means never.
+type timetable struct {
+	every time.Duration
+	next  time.Time
+}
+
+// firstCensus puts the first census anywhere within the interval: sources that
+// began together do not list at once, and a program that is restarted more
+// often than the interval still gets its censuses.
+func (r *Runner) firstCensus() *timetable {
+	_, able := r.Source.(Censor)
+	if !able || r.Facts == nil || r.CensusInterval <= 0 {
+		return &timetable{}
+	}
+	return &timetable{every: r.CensusInterval, next: time.Now().Add(rand.N(r.CensusInterval))}
+}
+
+func (t *timetable) due() bool { return !t.next.IsZero() && !time.Now().Before(t.next) }
+
+// done sets the time of the next census, sooner after a failure.
+func (t *timetable) done(err error) {
+	wait := t.every
+	if err != nil {
+		wait = min(wait, 15*time.Minute)
+	}
+	t.next = time.Now().Add(wait)
+}
+
+// errLostSight refuses a census.
+var errLostSight = errors.New("looks like lost permission")
+
+// census compares the items that exist with those that are known, publishes
+// what vanished and what came back, and records the outcome.
+func (r *Runner) census(ctx context.Context) error {
+	r.setBusy(true)
+	defer r.setBusy(false)
+	gone, back, err := r.compare(ctx)
+	if err == nil {
+		err = r.publish(ctx, slices.Concat(gone, back))
+	}
+	if err != nil {
+		err = fmt.Errorf("census: %w", err)
+	}
+	if ctx.Err() != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.state.censusError = ""
+	if err == nil {
+		r.state.lastCensus = time.Now()
+	} else {
+		r.state.censusError = shorten(err.Error())
+	}
+	r.mu.Unlock()
+	switch {
+	case err != nil:
+		attrs := []any{"error", err}
+		if p, ok := errors.AsType[*panicError](err); ok {
+			attrs = append(attrs, "stack", string(p.stack))
+		}
+		r.Logger.Warn("census did not count", attrs...)
+	case len(gone)+len(back) > 0:
+		r.Logger.Info("census found differences", "vanished", len(gone), "reappeared", len(back))
+	}
+	return err
+}
+
+// compare lists what exists and returns what vanished and what came back.
+func (r *Runner) compare(ctx context.Context) (gone, back []flow.Change, err error) {
+	// What is known is taken before the census begins, so that an item born
+	// during it cannot seem to have vanished.
+	present, absent := collect(r.Facts.Present, r.Name), collect(r.Facts.Absent, r.Name)
+	live, err := r.list(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	at := time.Now().UTC().Truncate(time.Millisecond)
+	for item, container := range present {
+		if _, ok := live[item]; !ok {
+			gone = append(gone, r.found(at, "deleted", flow.Deleted, item, container))
+		}
+	}
+	if len(present) > 0 && len(live) == 0 {
+		return nil, nil, fmt.Errorf("no item in sight of %d known: %w", len(present), errLostSight)
+	}
+	if len(gone) > 20 && len(gone)*2 > len(present) {
+		return nil, nil, fmt.Errorf("%d of %d known items vanished: %w", len(gone), len(present), errLostSight)
+	}
+	for id, container := range absent {
+		item, ok := live[id]
+		if !ok {
+			continue
+		}
+		c := r.found(at, "restored", flow.Updated, id, cmp.Or(item.Container, container))
+		c.Key = item.Key
+		if !item.Status.IsZero() {
+			c.Fields = append(c.Fields, flow.FieldChange{Field: flow.FieldStatus, To: item.Status})
+		}
+		if c.Container != container {
+			c.Fields = append(c.Fields, flow.FieldChange{
+				Field: flow.FieldContainer, From: flow.Value{Name: container}, To: flow.Value{Name: c.Container},
+			})
+		}
+		back = append(back, c)
+	}
+	byItem := func(a, b flow.Change) int { return cmp.Compare(a.Item, b.Item) }
+	slices.SortFunc(gone, byItem)
+	slices.SortFunc(back, byItem)
+	return gone, back, nil
+}
+
+// found returns a change that a census detected.
+func (r *Runner) found(at time.Time, what string, kind flow.Kind, item, container string) flow.Change {
+	return flow.Change{
+		ID:          fmt.Sprintf("%s:%s:%d", item, what, at.UnixMilli()),
+		Source:      r.Name,
+		Container:   container,
+		Item:        item,
+		At:          at,
+		ObservedAt:  at,
+		Kind:        kind,
+		Approximate: true,
+	}
+}
+
+// list takes the census and turns a panic into an error.
+func (r *Runner) list(ctx context.Context) (live map[string]Item, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{value: v, stack: debug.Stack()}
+		}
+	}()
+	live = map[string]Item{}
+	err = r.Source.(Censor).Census(ctx, func(item Item) { live[item.ID] = item })
+	return live, err
+}
+
+// collect returns the items that a method of [Facts] tells of, with their
+// containers.
+func collect(items func(string, func(item, container string) bool), source string) map[string]string {
+	m := map[string]string{}
+	items(source, func(item, container string) bool {
+		m[item] = container
+		return true
+	})
+	return m
+}

@@ -1,0 +1,78 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+)
+
+// The bounds of the pauses between polls.
+const (
+	minPause      = time.Second     // between any two polls
+	maxBackoff    = 5 * time.Minute // after temporary errors
+	refusedPause  = 5 * time.Minute // after refused credentials or configuration
+	unknownLimit  = time.Minute     // where the tracker does not say how long
+	maxLimitPause = time.Hour       // whatever the tracker says
+)
+
+// pause returns how long to wait after a poll, and the channel that ends the
+// wait early: none after a failure, so that a webhook never hurries a tracker
+// that asked for time.
+func (r *Runner) pause(err error) (time.Duration, <-chan struct{}) {
+	if err == nil {
+		return spread(r.PollInterval, 10), r.trigger
+	}
+	return r.delay(err), nil
+}
+
+// delay returns how long to wait after an error.
+func (r *Runner) delay(err error) time.Duration {
+	if limit, ok := errors.AsType[*RateLimitError](err); ok {
+		switch wait := time.Until(limit.Until); {
+		case limit.Until.IsZero():
+			return unknownLimit
+		case wait > 0:
+			return min(wait, maxLimitPause)
+		}
+		return backoff(r.failures) // the instant has passed, so it is no guide
+	}
+	_, auth := errors.AsType[*AuthError](err)
+	_, config := errors.AsType[*ConfigError](err)
+	if auth || config {
+		return max(refusedPause, r.PollInterval)
+	}
+	return backoff(r.failures)
+}
+
+// backoff returns the pause after so many failures in a row: 1s, 2s, 4s up to
+// five minutes, and up to a quarter more.
+func backoff(failures int) time.Duration {
+	d := minPause
+	for i := 1; i < failures && d < maxBackoff; i++ {
+		d *= 2
+	}
+	return spread(min(d, maxBackoff), 4)
+}
+
+// spread lengthens d at random by up to one part of so many, so that sources
+// that began together do not stay in step.
+func spread(d time.Duration, parts int64) time.Duration {
+	return d + rand.N(d/time.Duration(parts)+1)
+}
+
+// sleep waits for d, or until wake, and reports whether ctx still lasts.
+func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+	case <-wake:
+	}
+	return true
+}

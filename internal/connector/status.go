@@ -1,0 +1,199 @@
+package connector
+
+import (
+	"errors"
+	"maps"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/flowmetrics/flowmetrics/internal/flow"
+)
+
+// A Meter is a Source that counts its requests. Its methods are safe for
+// concurrent use, also during a poll.
+type Meter interface {
+	// Requests returns how many requests were answered, by status code; those
+	// without an answer are under "error".
+	Requests() map[string]int64
+	// RateLimitRemaining returns how many requests the tracker still allows; ok
+	// is false where it has not said.
+	RateLimitRemaining() (requests int, ok bool)
+}
+
+// A Rejecter is a Source that refuses some of its input. Rejects is safe for
+// concurrent use, also during a poll.
+type Rejecter interface {
+	// Rejects returns how many pieces of input could not be used, by reason.
+	Rejects() map[flow.Reason]int64
+}
+
+// A Status is how a [Runner] and its source are doing.
+type Status struct {
+	Name        string
+	Polled      bool      // a poll has succeeded or failed
+	LastSuccess time.Time // end of the last successful poll; zero: none
+	// LastError says why the last poll failed; empty where it succeeded.
+	LastError   string
+	LastErrorAt time.Time // of the last failure ever; zero: none
+	// Lag is how old the log's picture of the tracker is: the time since the
+	// start of the last successful poll, or of Run where there was none. It is 0
+	// while the last poll succeeded and none is under way.
+	Lag time.Duration
+	// Backfill is how much of the tracker's history was read, 0 to 1. It never
+	// falls, and is 1 once a poll has caught up.
+	Backfill  float64
+	Published int64 // changes made durable since the start
+	// Dropped counts input that could not be used, by reason, found by the
+	// source or by the Runner. What is read again counts again.
+	Dropped map[flow.Reason]int64
+	// Requests counts answers by status code; nil where the source is no [Meter].
+	Requests map[string]int64
+	// RateLimitRemaining is valid where RateLimitKnown.
+	RateLimitRemaining float64
+	RateLimitKnown     bool
+	LastCensus         time.Time // end of the last census that counted; zero: none
+	// CensusError says why the last census did not count; empty where it did.
+	CensusError string
+}
+
+// state is the part of a Runner that Status reads, under its mutex.
+type state struct {
+	polled      bool
+	busy        bool
+	began       time.Time // Run
+	lastStart   time.Time // of the last successful poll
+	lastSuccess time.Time
+	lastError   string
+	lastErrorAt time.Time
+	backfill    float64
+	read        int64 // changes read by the first catching up
+	published   int64
+	dropped     map[flow.Reason]int64
+	lastCensus  time.Time
+	censusError string
+}
+
+// Status returns how the Runner is doing.
+func (r *Runner) Status() Status {
+	s := r.status()
+	if m, ok := r.Source.(Meter); ok {
+		s.Requests = m.Requests()
+		if n, ok := m.RateLimitRemaining(); ok {
+			s.RateLimitRemaining, s.RateLimitKnown = float64(n), true
+		}
+	}
+	if m, ok := r.Source.(Rejecter); ok {
+		for reason, n := range m.Rejects() {
+			s.Dropped[reason] += n
+		}
+	}
+	return s
+}
+
+func (r *Runner) status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := &r.state
+	status := Status{
+		Name:        r.Name,
+		Polled:      s.polled,
+		LastSuccess: s.lastSuccess,
+		LastError:   s.lastError,
+		LastErrorAt: s.lastErrorAt,
+		Backfill:    s.backfill,
+		Published:   s.published,
+		Dropped:     maps.Clone(s.dropped),
+		LastCensus:  s.lastCensus,
+		CensusError: s.censusError,
+	}
+	since := s.began
+	if !s.lastStart.IsZero() {
+		since = s.lastStart
+	}
+	if !since.IsZero() && (s.busy || s.lastError != "") {
+		status.Lag = max(0, time.Since(since))
+	}
+	return status
+}
+
+func (r *Runner) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.began = time.Now()
+}
+
+func (r *Runner) setBusy(busy bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.busy = busy
+}
+
+func (r *Runner) countPublished(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.published += int64(n)
+}
+
+func (r *Runner) countDropped(reason flow.Reason) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.dropped[reason]++
+}
+
+// progressed records how far the first catching up has come.
+func (r *Runner) progressed(b Batch) {
+	r.mu.Lock()
+	caughtUp := r.state.backfill == 1
+	if !caughtUp {
+		// The whole is reached by catching up alone: totals grow meanwhile.
+		r.state.backfill = max(r.state.backfill, min(b.Progress.Share(), 0.999))
+		r.state.read += int64(len(b.Changes))
+	}
+	read := r.state.read
+	r.mu.Unlock()
+	if !caughtUp && r.Progress != nil {
+		r.Progress.Advance(r.Name, b.Progress, read)
+	}
+}
+
+func (r *Runner) succeed(start time.Time) {
+	r.mu.Lock()
+	s := &r.state
+	first, recovered := s.backfill < 1, s.lastError != ""
+	s.polled, s.busy, s.lastError, s.backfill = true, false, "", 1
+	s.lastStart, s.lastSuccess = start, time.Now()
+	r.mu.Unlock()
+	if recovered {
+		r.Logger.Info("source works again")
+	}
+	if first && r.Progress != nil {
+		r.Progress.Finish(r.Name)
+	}
+}
+
+func (r *Runner) fail(err error) {
+	r.mu.Lock()
+	s := &r.state
+	s.polled, s.busy = true, false
+	s.lastError, s.lastErrorAt = shorten(err.Error()), time.Now()
+	r.mu.Unlock()
+	attrs := []any{"error", err, "failures", r.failures}
+	if p, ok := errors.AsType[*panicError](err); ok {
+		attrs = append(attrs, "stack", string(p.stack))
+	}
+	r.Logger.Warn("poll failed", attrs...)
+}
+
+// shorten cuts a text that somebody else wrote to a length fit for a log line.
+func shorten(text string) string {
+	const limit = 500
+	if len(text) <= limit {
+		return text
+	}
+	cut := limit
+	for cut > 0 && !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return strings.ToValidUTF8(text[:cut], "?") + "..."
+}
