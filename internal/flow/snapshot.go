@@ -26,6 +26,12 @@ func (s Span) Plus(o Span) Span {
 	return Span{s.hi + o.hi + carry, lo}
 }
 
+// minus undoes Plus.
+func (s Span) minus(o Span) Span {
+	lo, borrow := bits.Sub64(s.lo, o.lo, 0)
+	return Span{s.hi - o.hi - borrow, lo}
+}
+
 // IsZero reports whether the span is no time at all.
 func (s Span) IsZero() bool { return s == Span{} }
 
@@ -112,6 +118,7 @@ func (s *Snapshot) ValueStream(name string) *Measures {
 // Measures are the numbers of one value stream.
 type Measures struct {
 	ValueStream *ValueStream
+	At          time.Time // of these numbers: a Board measures anew only what changed
 	Load        Load
 	Windows     []WindowMeasures // in the order of the policy
 	Totals      [NumTypes]Totals // by item type
@@ -129,14 +136,13 @@ type Measures struct {
 
 // Load is what is in flow as of the instant.
 type Load struct {
-	Items                        int
-	ByType                       [NumTypes]TypeLoad
-	AgeP50, AgeP85, Oldest       time.Duration // valid where Items is positive
-	TotalAge                     Span
-	OverTarget                   int // valid where the value stream has a flow time target
-	Neglected                    int
-	ByStatus                     []StatusLoad // sorted by status, then state
-	OverLimitSince, OverRedSince time.Time    // since when without a break load > limit, load > 1.2 limit; zero: it is not
+	Items                  int
+	ByType                 [NumTypes]TypeLoad
+	AgeP50, AgeP85, Oldest time.Duration // valid where Items is positive
+	TotalAge               Span
+	OverTarget             int // valid where the value stream has a flow time target
+	Neglected              int
+	ByStatus               []StatusLoad // sorted by status, then state
 }
 
 // TypeLoad is the load of one item type by state.

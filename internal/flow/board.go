@@ -1,0 +1,281 @@
+package flow
+
+import (
+	"slices"
+	"time"
+)
+
+// A Board keeps the numbers of a policy up to date while changes come in. It
+// gives the same snapshots as [Measure], and measures again only the value
+// streams that a change touches.
+//
+// Items that ended longer ago than any window looks are settled: what they add
+// to the counters is summed up and their timelines are dropped, so that a board
+// needs memory for the facts and for the items of the day.
+//
+// A Board is not safe for concurrent use; its snapshots are.
+type Board struct {
+	policy *Policy
+	hash   string
+	ledger *Ledger
+	lenses []*lens
+	keep   time.Duration // how long after its end an item still matters
+
+	live    map[uint32]*folded
+	settled map[uint32]struct{}
+	dirty   map[uint32]struct{} // to be folded again
+	streams []boardStream
+	quality Quality
+	built   bool
+}
+
+// folded is an item's timeline under each lens.
+type folded struct{ lines []timeline }
+
+type boardStream struct {
+	lens    *lens
+	place   int // of the lens
+	live    map[uint32]*folded
+	settled lifetime
+	latest  *Measures // nil: to be measured
+}
+
+// NewBoard returns a board over the facts of a ledger. From then on changes are
+// added through the board alone.
+func NewBoard(p *Policy, l *Ledger) *Board {
+	b := &Board{
+		policy: p, hash: p.Hash(), ledger: l, lenses: lenses(p, l), keep: max(throughputDays, healthDays),
+		live: map[uint32]*folded{}, settled: map[uint32]struct{}{}, dirty: map[uint32]struct{}{},
+		streams: make([]boardStream, len(p.ValueStreams)), quality: newQuality(),
+	}
+	for _, w := range p.Windows {
+		b.keep = max(b.keep, w.Length)
+	}
+	for place, n := range b.lenses {
+		for _, i := range n.streams {
+			b.streams[i] = boardStream{lens: n, place: place, live: map[uint32]*folded{}}
+		}
+	}
+	return b
+}
+
+// Ledger returns the facts. Nobody but the board may add to them.
+func (b *Board) Ledger() *Ledger { return b.ledger }
+
+// Add takes a change into the facts, as [Ledger.Add] does.
+func (b *Board) Add(c *Change) Outcome {
+	if b.built {
+		if it, ok := b.ledger.lookup(c.Source, c.Item); ok {
+			b.unsettle(it)
+		}
+	}
+	outcome, it := b.ledger.add(c)
+	if b.built {
+		b.dirty[it] = struct{}{}
+	}
+	return outcome
+}
+
+// Snapshot returns the numbers as of an instant that is not before that of the
+// last call. With everything each value stream is measured as of t; without,
+// one that no change touched keeps its numbers and their instant
+// ([Measures.At]).
+func (b *Board) Snapshot(t time.Time, everything bool) *Snapshot {
+	at := t.UnixNano()
+	if b.ledger.asOf(at) != b.ledger {
+		return Measure(b.policy, b.ledger, t, Options{})
+	}
+	b.refold(at)
+	if everything {
+		b.settle(at)
+	}
+	s := &Snapshot{At: t.UTC().Round(0), PolicyHash: b.hash, Quality: b.quality.clone()}
+	s.Quality.Duplicates, s.Quality.Conflicts = b.ledger.duplicatesBefore(at)
+	for i := range b.streams {
+		if st := &b.streams[i]; everything || st.latest == nil {
+			st.latest = b.measure(i, at)
+		}
+		s.ValueStreams = append(s.ValueStreams, b.streams[i].latest)
+	}
+	return s
+}
+
+func (b *Board) measure(stream int, at int64) *Measures {
+	st := &b.streams[stream]
+	g := newGauge(st.lens, stream, at, false)
+	g.lifetime = st.settled
+	for _, f := range st.live {
+		g.observe(&f.lines[st.place])
+	}
+	return g.measures()
+}
+
+// refold folds again the items that changed.
+func (b *Board) refold(at int64) {
+	links := b.ledger.links(at)
+	if !b.built {
+		b.built = true
+		for it := range uint32(len(b.ledger.items)) {
+			b.fold(it, at, links)
+		}
+		return
+	}
+	// What is linked depends on more than its own facts.
+	for alias, record := range links.record {
+		for _, it := range [...]uint32{alias, record} {
+			b.unsettle(it)
+			b.dirty[it] = struct{}{}
+		}
+	}
+	dirty := b.dirty
+	b.dirty = map[uint32]struct{}{}
+	for it := range dirty {
+		b.drop(it)
+		b.fold(it, at, links)
+	}
+}
+
+// fold takes an item in.
+func (b *Board) fold(it uint32, at int64, links *links) {
+	if b.ledger.newest >= at {
+		b.ledger.eachFact(it, func(_ uint32, f *fact) {
+			if f.at >= at {
+				b.dirty[it] = struct{}{} // its time will come
+			}
+		})
+	}
+	if links.hidden(it) {
+		b.dirty[it] = struct{}{} // until the link goes
+		return
+	}
+	lines := foldAll(nil, b.lenses, it, at, links.evidence(it))
+	if len(lines) == 0 {
+		return
+	}
+	b.quality.qualify(b.ledger, lines, 1)
+	if _, waits := b.dirty[it]; !waits && b.ended(lines, at) {
+		b.count(lines, 1)
+		b.settled[it] = struct{}{}
+		return
+	}
+	f := &folded{lines: slices.Clone(lines)}
+	for i := range f.lines {
+		f.lines[i].segments = slices.Clone(f.lines[i].segments)
+		f.lines[i].unmapped = slices.Clone(f.lines[i].unmapped)
+	}
+	b.live[it] = f
+	b.touch(lines, func(st *boardStream) { st.live[it] = f })
+}
+
+// touch calls f for each value stream that a timeline was ever in; its numbers
+// are to be measured anew.
+func (b *Board) touch(lines []timeline, f func(*boardStream)) {
+	for _, line := range lines {
+		for k := range line.segments {
+			for _, i := range line.segments[k].class.streams {
+				b.streams[i].latest = nil
+				f(&b.streams[i])
+			}
+		}
+	}
+}
+
+// drop takes a live item out.
+func (b *Board) drop(it uint32) {
+	f, ok := b.live[it]
+	if !ok {
+		return
+	}
+	delete(b.live, it)
+	b.quality.qualify(b.ledger, f.lines, -1)
+	b.touch(f.lines, func(st *boardStream) { delete(st.live, it) })
+}
+
+// ended reports whether an item no longer matters to any window.
+func (b *Board) ended(lines []timeline, at int64) bool {
+	for i := range lines {
+		last := &lines[i].segments[len(lines[i].segments)-1]
+		if last.at >= at-int64(b.keep) || last.flowing() {
+			return false
+		}
+	}
+	return true
+}
+
+// settle drops the timelines of items that ended long ago.
+func (b *Board) settle(at int64) {
+	for it, f := range b.live {
+		if _, waits := b.dirty[it]; waits || !b.ended(f.lines, at) {
+			continue
+		}
+		delete(b.live, it)
+		b.touch(f.lines, func(st *boardStream) { delete(st.live, it) })
+		b.count(f.lines, 1)
+		b.settled[it] = struct{}{}
+	}
+}
+
+// unsettle makes a settled item ready to be folded again. It must be called
+// before a fact is added to it.
+func (b *Board) unsettle(it uint32) {
+	if _, ok := b.settled[it]; !ok {
+		return
+	}
+	delete(b.settled, it)
+	lines := foldAll(nil, b.lenses, it, 1<<63-1, nil)
+	b.quality.qualify(b.ledger, lines, -1)
+	b.count(lines, -1)
+	b.dirty[it] = struct{}{}
+}
+
+// count adds what timelines give to the counters of their value streams, or
+// takes it away.
+func (b *Board) count(lines []timeline, by int) {
+	for place := range lines {
+		for _, i := range b.lenses[place].streams {
+			g := gauge{value: b.policy.ValueStreams[i], stream: i, lens: b.lenses[place], queue: map[statusKey]int{}}
+			last := lines[place].segments[len(lines[place].segments)-1]
+			g.at = last.at
+			g.observe(&lines[place])
+			b.streams[i].settled.add(&g.lifetime, by)
+			b.streams[i].latest = nil
+		}
+	}
+}
+
+func (l *lifetime) add(o *lifetime, by int) {
+	sum := func(a, b Span) Span {
+		if by < 0 {
+			return a.minus(b)
+		}
+		return a.Plus(b)
+	}
+	for i := range l.totals {
+		t, u := &l.totals[i], &o.totals[i]
+		t.Entered += by * u.Entered
+		t.Completed += by * u.Completed
+		t.Reopened += by * u.Reopened
+		t.Cancelled += by * u.Cancelled
+		t.FlowTimeCount += by * u.FlowTimeCount
+		t.FlowTimeSum = sum(t.FlowTimeSum, u.FlowTimeSum)
+		for k := range t.FlowTimeBuckets {
+			t.FlowTimeBuckets[k] += by * u.FlowTimeBuckets[k]
+		}
+	}
+	l.quality.BornDone += by * o.quality.BornDone
+	l.quality.LeftCensored += by * o.quality.LeftCensored
+	l.quality.CompletedWithoutStart += by * o.quality.CompletedWithoutStart
+	l.quality.CompletedNeverActive += by * o.quality.CompletedNeverActive
+}
+
+func (q *Quality) clone() Quality {
+	c := *q
+	c.UnmappedStatuses, c.UnmappedItems = map[string]int{}, map[string]int{}
+	for k, n := range q.UnmappedStatuses {
+		c.UnmappedStatuses[k] = n
+	}
+	for k, n := range q.UnmappedItems {
+		c.UnmappedItems[k] = n
+	}
+	return c
+}

@@ -1,0 +1,183 @@
+package flow
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// NetFlowZ returns (E − X) / √(E + X) for E entries and X exits of a window: how
+// many standard deviations the net flow is away from balance if entries and
+// exits come like Poisson arrivals. ok is false where nothing crossed; below ten
+// crossings the number says little.
+func NetFlowZ(entries, exits int) (z float64, ok bool) {
+	n := entries + exits
+	if n <= 0 {
+		return 0, false
+	}
+	return float64(entries-exits) / math.Sqrt(float64(n)), true
+}
+
+// ImpliedTime returns H / X in seconds: the presence H of a window divided by
+// its X exits of any kind, which is Little's average time by bookkeeping. ok is
+// false without an exit.
+func ImpliedTime(presence Span, exits int) (seconds float64, ok bool) {
+	if exits <= 0 {
+		return 0, false
+	}
+	return presence.Seconds() / float64(exits), true
+}
+
+// FlowDebt returns the implied time minus the mean observed flow time of the
+// timed items, in seconds. Above 0 debt accrues: young items were finished while
+// old ones aged; below 0 it is repaid. ok is false without an exit or a timed
+// item.
+func FlowDebt(presence Span, exits int, flowTime Span, timed int) (seconds float64, ok bool) {
+	implied, ok := ImpliedTime(presence, exits)
+	if !ok || timed <= 0 {
+		return 0, false
+	}
+	return implied - flowTime.Seconds()/float64(timed), true
+}
+
+// ExpectedOverAge returns the share of items in flow that a stable process has
+// beyond the age x: Σ max(0, FT − x) / Σ FT over completed items' flow times. It
+// is not the share of completed items slower than x, because long items are met
+// more often. ok is false where the flow times sum to nothing.
+func ExpectedOverAge(flowTimes []time.Duration, x time.Duration) (share float64, ok bool) {
+	var over, total Span
+	for _, t := range flowTimes {
+		total = total.Add(t)
+		over = over.Add(max(0, t-x))
+	}
+	return over.Over(total)
+}
+
+// Limits are those of an XmR chart: individual values and their moving ranges.
+type Limits struct {
+	Mean, MeanRange float64
+	Lower, Upper    float64 // mean ∓ 2.66 × mean moving range
+	RangeUpper      float64 // 3.268 × mean moving range
+}
+
+// XmR returns the limits of a fixed baseline, whose values are in the order of
+// time and do not overlap. ok is false for fewer than two values; fewer than six
+// make poor limits.
+func XmR(baseline []float64) (l Limits, ok bool) {
+	n := len(baseline)
+	if n < 2 {
+		return Limits{}, false
+	}
+	for i, x := range baseline {
+		l.Mean += x / float64(n)
+		if i > 0 {
+			l.MeanRange += math.Abs(x-baseline[i-1]) / float64(n-1)
+		}
+	}
+	// The factors turn a mean range of two normal values into three sigma.
+	l.Lower, l.Upper = l.Mean-2.66*l.MeanRange, l.Mean+2.66*l.MeanRange
+	l.RangeUpper = 3.268 * l.MeanRange
+	return l, true
+}
+
+// Signals reports whether a value lies outside the limits (rule 1).
+func (l Limits) Signals(x float64) bool { return x < l.Lower || x > l.Upper }
+
+// A Forecast answers how many items will be completed and when, from the
+// completions of past days, each as likely as the other to come again. It is
+// exact: distributions are convolved, nothing is drawn at random. It holds
+// nothing but its argument and may be used by several goroutines.
+type Forecast struct {
+	chance []float64 // of a day with 0, 1, 2 ... completions
+	mean   float64   // completions a day
+}
+
+// The smallest sample that a forecast is made of, and the furthest it looks.
+const (
+	MinForecastItems = 10
+	maxForecastDays  = 3660
+	// roundingSlack keeps a chance that is p but for rounding from missing it.
+	roundingSlack = 1e-12
+)
+
+// NewForecast makes a forecast from the number of completions on each past day,
+// days without any included. ok is false below [MinForecastItems] completions.
+func NewForecast(daily []int) (f *Forecast, ok bool) {
+	sum := 0
+	for _, n := range daily {
+		if n < 0 {
+			return nil, false
+		}
+		sum += n
+	}
+	if sum < MinForecastItems {
+		return nil, false
+	}
+	f = &Forecast{mean: float64(sum) / float64(len(daily)), chance: make([]float64, slices.Max(daily)+1)}
+	for _, n := range daily {
+		f.chance[n] += 1 / float64(len(daily))
+	}
+	return f, true
+}
+
+// Mean returns the expected number of completions in so many days.
+func (f *Forecast) Mean(days int) float64 { return f.mean * float64(days) }
+
+// AtLeast returns the chance of at least so many completions in so many days.
+func (f *Forecast) AtLeast(items, days int) float64 {
+	if items <= 0 {
+		return 1
+	}
+	return f.run(items, days, func([]float64) bool { return false })[items]
+}
+
+// HowMany returns the largest number of items that will be completed in so many
+// days with a chance of at least p, which is between 0 and 1.
+func (f *Forecast) HowMany(days int, p float64) int {
+	most := (len(f.chance) - 1) * days
+	tail := 0.0
+	for items, q := range slices.Backward(f.run(most, days, func([]float64) bool { return false })) {
+		if tail += q; tail >= p-roundingSlack {
+			return items
+		}
+	}
+	return 0
+}
+
+// When returns the smallest number of days in which so many items will be
+// completed with a chance of at least p. ok is false where that takes more than
+// ten years or p is 1, which no number of days gives.
+func (f *Forecast) When(items int, p float64) (days int, ok bool) {
+	if items <= 0 {
+		return 0, true
+	}
+	f.run(items, maxForecastDays, func(sum []float64) bool {
+		ok = sum[items] >= p-roundingSlack
+		if !ok {
+			days++
+		}
+		return ok
+	})
+	return days, ok
+}
+
+// run convolves day by day the distribution of the number of completions, of
+// which all from limit on count as limit. It stops after so many days or once
+// enough says so.
+func (f *Forecast) run(limit, days int, enough func(sum []float64) bool) []float64 {
+	sum := make([]float64, limit+1)
+	sum[0] = 1
+	for day := 0; !enough(sum) && day < days; day++ {
+		next := make([]float64, limit+1)
+		for n, p := range sum {
+			if p == 0 {
+				continue
+			}
+			for k, q := range f.chance {
+				next[min(n+k, limit)] += p * q
+			}
+		}
+		sum = next
+	}
+	return sum
+}
