@@ -18,6 +18,7 @@ type Bar struct {
 
 	mu      sync.Mutex
 	sources []*barSource // in the order of their first report
+	share   float64      // of all; it does not fall when a source joins
 	drawn   bool         // the cursor is at the end of a bar
 	last    time.Time    // when it was drawn
 }
@@ -94,7 +95,7 @@ func (b *Bar) end() {
 	if b.drawn {
 		_, _ = io.WriteString(b.w, "\n")
 	}
-	b.sources, b.drawn = nil, false
+	b.sources, b.share, b.drawn = nil, 0, false
 }
 
 func (b *Bar) source(name string) *barSource {
@@ -149,10 +150,11 @@ func (b *Bar) line() string {
 			names = append(names, fmt.Sprintf("%s %d", s.name, s.done))
 		}
 	}
+	b.share = max(b.share, share)
 	const cells = 20
-	full := int(share * cells)
+	full := percent(b.share) * cells / 100
 	var line strings.Builder
-	fmt.Fprintf(&line, "reading history [%s%s] %3d%%", strings.Repeat("#", full), strings.Repeat(".", cells-full), percent(share))
+	fmt.Fprintf(&line, "reading history [%s%s] %3d%%", strings.Repeat("#", full), strings.Repeat(".", cells-full), percent(b.share))
 	if rate > 0 {
 		fmt.Fprintf(&line, "  %.0f/s", rate)
 	}

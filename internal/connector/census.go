@@ -23,11 +23,11 @@ type timetable struct {
 // began together do not list at once, and a program that is restarted more
 // often than the interval still gets its censuses.
 func (r *Runner) firstCensus() *timetable {
-	_, able := r.Source.(Censor)
-	if !able || r.Facts == nil || r.CensusInterval <= 0 {
+	_, able := r.cfg.Source.(Censor)
+	if !able || r.cfg.Facts == nil || r.cfg.CensusInterval <= 0 {
 		return &timetable{}
 	}
-	return &timetable{every: r.CensusInterval, next: time.Now().Add(rand.N(r.CensusInterval))}
+	return &timetable{every: r.cfg.CensusInterval, next: time.Now().Add(rand.N(r.cfg.CensusInterval))}
 }
 
 func (t *timetable) due() bool { return !t.next.IsZero() && !time.Now().Before(t.next) }
@@ -73,9 +73,9 @@ func (r *Runner) census(ctx context.Context) error {
 		if p, ok := errors.AsType[*panicError](err); ok {
 			attrs = append(attrs, "stack", string(p.stack))
 		}
-		r.Logger.Warn("census did not count", attrs...)
+		r.cfg.Logger.Warn("census did not count", attrs...)
 	case len(gone)+len(back) > 0:
-		r.Logger.Info("census found differences", "vanished", len(gone), "reappeared", len(back))
+		r.cfg.Logger.Info("census found differences", "vanished", len(gone), "reappeared", len(back))
 	}
 	return err
 }
@@ -84,7 +84,7 @@ func (r *Runner) census(ctx context.Context) error {
 func (r *Runner) compare(ctx context.Context) (gone, back []flow.Change, err error) {
 	// What is known is taken before the census begins, so that an item born
 	// during it cannot seem to have vanished.
-	present, absent := collect(r.Facts.Present, r.Name), collect(r.Facts.Absent, r.Name)
+	present, absent := collect(r.cfg.Facts.Present, r.cfg.Name), collect(r.cfg.Facts.Absent, r.cfg.Name)
 	live, err := r.list(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -128,7 +128,7 @@ func (r *Runner) compare(ctx context.Context) (gone, back []flow.Change, err err
 func (r *Runner) found(at time.Time, what string, kind flow.Kind, item, container string) flow.Change {
 	return flow.Change{
 		ID:          fmt.Sprintf("%s:%s:%d", item, what, at.UnixMilli()),
-		Source:      r.Name,
+		Source:      r.cfg.Name,
 		Container:   container,
 		Item:        item,
 		At:          at,
@@ -146,7 +146,7 @@ func (r *Runner) list(ctx context.Context) (live map[string]Item, err error) {
 		}
 	}()
 	live = map[string]Item{}
-	err = r.Source.(Censor).Census(ctx, func(item Item) { live[item.ID] = item })
+	err = r.cfg.Source.(Censor).Census(ctx, func(item Item) { live[item.ID] = item })
 	return live, err
 }
 

@@ -38,7 +38,7 @@ type Config struct {
 // stores its cursor (invariant I1), and calls again at the interval, or later
 // where the tracker asks for it. Its methods are safe for concurrent use.
 type Runner struct {
-	Config
+	cfg     Config
 	trigger chan struct{}
 	recent  recent // ids that Facts may not have seen yet
 	// failures counts the polls in a row that failed without having advanced.
@@ -56,7 +56,7 @@ func NewRunner(c Config) *Runner {
 	}
 	c.Logger = c.Logger.With("source", c.Name)
 	c.PollInterval = max(c.PollInterval, minPause)
-	return &Runner{Config: c, trigger: make(chan struct{}, 1), state: state{dropped: map[flow.Reason]int64{}}}
+	return &Runner{cfg: c, trigger: make(chan struct{}, 1), state: state{dropped: map[flow.Reason]int64{}}}
 }
 
 // PollNow makes the Runner poll at once, or again after the poll that is under
@@ -142,7 +142,7 @@ type poll struct {
 }
 
 func (r *Runner) load(ctx context.Context) (*poll, error) {
-	cursor, revision, err := r.Cursors.LoadCursor(ctx, r.Name)
+	cursor, revision, err := r.cfg.Cursors.LoadCursor(ctx, r.cfg.Name)
 	if err != nil {
 		return nil, fmt.Errorf("load cursor: %w", err)
 	}
@@ -154,12 +154,12 @@ func (p *poll) run(ctx context.Context) error {
 	if errors.Is(err, ErrCursor) && len(p.cursor) > 0 && !p.advanced {
 		if !p.badCursor {
 			p.badCursor = true
-			p.Logger.Warn("stored cursor cannot be used, reading from the beginning", "error", err)
+			p.cfg.Logger.Warn("stored cursor cannot be used, reading from the beginning", "error", err)
 		}
 		err = p.call(ctx, nil)
 	}
 	if more := p.dropped - maxDropLines; more > 0 {
-		p.Logger.Warn("more invalid changes were dropped", "changes", more)
+		p.cfg.Logger.Warn("more invalid changes were dropped", "changes", more)
 	}
 	return err
 }
@@ -171,7 +171,7 @@ func (p *poll) call(ctx context.Context, from Cursor) (err error) {
 			err = &panicError{value: v, stack: debug.Stack()}
 		}
 	}()
-	err = p.Source.Poll(ctx, from, func(b Batch) error {
+	err = p.cfg.Source.Poll(ctx, from, func(b Batch) error {
 		// After a failure nothing more is taken, even from a source that goes on:
 		// a later cursor would stand for a batch that is not durable (I1).
 		if p.err == nil {
@@ -199,7 +199,7 @@ func (p *poll) take(ctx context.Context, b Batch) error {
 	p.advanced = true
 	// Only now may the cursor stand for the batch (I1).
 	if b.Cursor != nil && !bytes.Equal(b.Cursor, p.cursor) {
-		revision, err := p.Cursors.StoreCursor(ctx, p.Name, b.Cursor, p.revision)
+		revision, err := p.cfg.Cursors.StoreCursor(ctx, p.cfg.Name, b.Cursor, p.revision)
 		if err != nil {
 			return fmt.Errorf("store cursor: %w", err)
 		}
@@ -219,7 +219,7 @@ func (p *poll) admit(changes []flow.Change) []flow.Change {
 	admitted := make([]flow.Change, 0, len(changes))
 	for _, c := range changes {
 		if c.Source == "" {
-			c.Source = p.Name
+			c.Source = p.cfg.Name
 		}
 		if c.ObservedAt.IsZero() {
 			c.ObservedAt = now
@@ -228,7 +228,7 @@ func (p *poll) admit(changes []flow.Change) []flow.Change {
 			p.drop(&c, err)
 			continue
 		}
-		if p.Overlaps && (p.recent.has(c.Source, c.ID) || p.Facts != nil && p.Facts.Known(c.Source, c.ID)) {
+		if p.cfg.Overlaps && (p.recent.has(c.Source, c.ID) || p.cfg.Facts != nil && p.cfg.Facts.Known(c.Source, c.ID)) {
 			continue
 		}
 		admitted = append(admitted, c)
@@ -243,7 +243,7 @@ func (p *poll) drop(c *flow.Change, err error) {
 	}
 	p.countDropped(reason)
 	if p.dropped++; p.dropped <= maxDropLines {
-		p.Logger.Warn("invalid change was dropped", "change", shorten(c.ID), "item", shorten(c.Item), "reason", string(reason), "error", err)
+		p.cfg.Logger.Warn("invalid change was dropped", "change", shorten(c.ID), "item", shorten(c.Item), "reason", string(reason), "error", err)
 	}
 }
 
@@ -251,10 +251,10 @@ func (p *poll) drop(c *flow.Change, err error) {
 // their order, and remembers them.
 func (r *Runner) publish(ctx context.Context, changes []flow.Change) error {
 	for _, group := range bySource(changes) {
-		if err := r.Publisher.Publish(ctx, group[0].Source, group); err != nil {
+		if err := r.cfg.Publisher.Publish(ctx, group[0].Source, group); err != nil {
 			return fmt.Errorf("publish changes: %w", err)
 		}
-		if r.Overlaps {
+		if r.cfg.Overlaps {
 			for i := range group {
 				r.recent.add(group[i].Source, group[i].ID)
 			}

@@ -21,7 +21,7 @@ const (
 // that asked for time.
 func (r *Runner) pause(err error) (time.Duration, <-chan struct{}) {
 	if err == nil {
-		return spread(r.PollInterval, 10), r.trigger
+		return spread(r.cfg.PollInterval, 10), r.trigger
 	}
 	return r.delay(err), nil
 }
@@ -40,7 +40,7 @@ func (r *Runner) delay(err error) time.Duration {
 	_, auth := errors.AsType[*AuthError](err)
 	_, config := errors.AsType[*ConfigError](err)
 	if auth || config {
-		return max(refusedPause, r.PollInterval)
+		return max(refusedPause, r.cfg.PollInterval)
 	}
 	return backoff(r.failures)
 }

@@ -77,13 +77,13 @@ type state struct {
 // Status returns how the Runner is doing.
 func (r *Runner) Status() Status {
 	s := r.status()
-	if m, ok := r.Source.(Meter); ok {
+	if m, ok := r.cfg.Source.(Meter); ok {
 		s.Requests = m.Requests()
 		if n, ok := m.RateLimitRemaining(); ok {
 			s.RateLimitRemaining, s.RateLimitKnown = float64(n), true
 		}
 	}
-	if m, ok := r.Source.(Rejecter); ok {
+	if m, ok := r.cfg.Source.(Rejecter); ok {
 		for reason, n := range m.Rejects() {
 			s.Dropped[reason] += n
 		}
@@ -96,7 +96,7 @@ func (r *Runner) status() Status {
 	defer r.mu.Unlock()
 	s := &r.state
 	status := Status{
-		Name:        r.Name,
+		Name:        r.cfg.Name,
 		Polled:      s.polled,
 		LastSuccess: s.lastSuccess,
 		LastError:   s.lastError,
@@ -152,8 +152,8 @@ func (r *Runner) progressed(b Batch) {
 	}
 	read := r.state.read
 	r.mu.Unlock()
-	if !caughtUp && r.Progress != nil {
-		r.Progress.Advance(r.Name, b.Progress, read)
+	if !caughtUp && r.cfg.Progress != nil {
+		r.cfg.Progress.Advance(r.cfg.Name, b.Progress, read)
 	}
 }
 
@@ -165,10 +165,10 @@ func (r *Runner) succeed(start time.Time) {
 	s.lastStart, s.lastSuccess = start, time.Now()
 	r.mu.Unlock()
 	if recovered {
-		r.Logger.Info("source works again")
+		r.cfg.Logger.Info("source works again")
 	}
-	if first && r.Progress != nil {
-		r.Progress.Finish(r.Name)
+	if first && r.cfg.Progress != nil {
+		r.cfg.Progress.Finish(r.cfg.Name)
 	}
 }
 
@@ -182,7 +182,7 @@ func (r *Runner) fail(err error) {
 	if p, ok := errors.AsType[*panicError](err); ok {
 		attrs = append(attrs, "stack", string(p.stack))
 	}
-	r.Logger.Warn("poll failed", attrs...)
+	r.cfg.Logger.Warn("poll failed", attrs...)
 }
 
 // shorten cuts a text that somebody else wrote to a length fit for a log line.

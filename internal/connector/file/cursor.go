@@ -23,10 +23,10 @@ type position struct {
 
 // parseCursor reads a cursor; the error is a [connector.ErrCursor].
 func parseCursor(c connector.Cursor) (position, error) {
-	p := position{Version: cursorVersion}
 	if len(c) == 0 {
-		return p, nil
+		return position{Version: cursorVersion}, nil
 	}
+	var p position
 	d := json.NewDecoder(bytes.NewReader(c))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&p); err != nil {

@@ -1,0 +1,121 @@
+package connector_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/flowmetrics/flowmetrics/internal/connector"
+	"github.com/flowmetrics/flowmetrics/internal/flow"
+)
+
+// metered is a source that counts.
+type metered struct {
+	sourceFunc
+	remaining int
+}
+
+func (metered) Requests() map[string]int64                                      { return map[string]int64{"200": 7, "error": 1} }
+func (m metered) RateLimitRemaining() (int, bool)                               { return m.remaining, m.remaining >= 0 }
+func (metered) Rejects() map[flow.Reason]int64                                  { return map[flow.Reason]int64{flow.ReasonMissing: 2} }
+func none(context.Context, connector.Cursor, func(connector.Batch) error) error { return nil }
+
+func TestStatusPassesOnWhatTheSourceCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := connector.NewRunner(newMemory().config(metered{none, 41}))
+		begin := time.Now()
+		if s := r.Status(); s.Polled || s.Backfill != 0 || s.Lag != 0 {
+			t.Errorf("before Run: %+v", s)
+		}
+		run(t, r, time.Second)
+		want := connector.Status{
+			Name: "tracker", Polled: true, LastSuccess: begin, Backfill: 1,
+			Dropped:  map[flow.Reason]int64{flow.ReasonMissing: 2},
+			Requests: map[string]int64{"200": 7, "error": 1}, RateLimitRemaining: 41, RateLimitKnown: true,
+		}
+		if diff := cmp.Diff(want, r.Status()); diff != "" {
+			t.Errorf("status (-want +got):\n%s", diff)
+		}
+		if s := connector.NewRunner(newMemory().config(metered{none, -1})).Status(); s.RateLimitKnown {
+			t.Errorf("rate limit is known: %+v", s)
+		}
+	})
+}
+
+func TestStatusLag(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := false
+		r := connector.NewRunner(newMemory().config(sourceFunc(func(context.Context, connector.Cursor, func(connector.Batch) error) error {
+			time.Sleep(10 * time.Second)
+			if broken {
+				return &connector.AuthError{Err: errBroken}
+			}
+			return nil
+		})))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.Run(ctx) }()
+		lag := func(after, want time.Duration) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			if got := r.Status().Lag; got != want {
+				t.Errorf("lag is %s, want %s", got, want)
+			}
+		}
+		lag(4*time.Second, 4*time.Second) // the first poll is under way
+		lag(10*time.Second, 0)            // it has caught up
+		broken = true
+		lag(4*time.Minute, 14*time.Second+4*time.Minute) // since it began
+		broken = false
+		lag(166*time.Second, 0) // refused credentials wait five minutes
+		s := r.Status()
+		if s.LastError != "" || s.LastErrorAt.IsZero() {
+			t.Errorf("after recovery: %+v", s)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// The ratio of a backfill never falls and is 1 only once it has caught up.
+func TestStatusBackfill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r *connector.Runner
+		var got []float64
+		r = connector.NewRunner(newMemory().config(sourceFunc(func(_ context.Context, _ connector.Cursor, emit func(connector.Batch) error) error {
+			for _, p := range []connector.Progress{{Done: 1, Total: 4}, {Done: 1, Total: 8}, {}, {Ratio: 0.5}, {Done: 9, Total: 8}, {Ratio: -1}} {
+				if err := emit(connector.Batch{Progress: p}); err != nil {
+					return err
+				}
+				got = append(got, r.Status().Backfill)
+			}
+			return nil
+		})))
+		run(t, r, 90*time.Second)
+		got = append(got[:7], r.Status().Backfill)
+		if diff := cmp.Diff([]float64{0.25, 0.25, 0.25, 0.5, 0.999, 0.999, 1, 1}, got); diff != "" {
+			t.Errorf("ratios (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestStatusErrorIsShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := connector.NewRunner(newMemory().config(sourceFunc(func(context.Context, connector.Cursor, func(connector.Batch) error) error {
+			return errors.New("x" + strings.Repeat("é", 10_000))
+		})))
+		run(t, r, 100*time.Millisecond)
+		if text := r.Status().LastError; len(text) > 510 || !utf8.ValidString(text) || !strings.HasSuffix(text, "é...") {
+			t.Errorf("error of %d bytes: %q", len(text), text)
+		}
+	})
+}
