@@ -170,12 +170,10 @@ func (b *Board) fold(it uint32, at int64, links *links) {
 // touch calls f for each value stream that a timeline was ever in; its numbers
 // are to be measured anew.
 func (b *Board) touch(lines []timeline, f func(*boardStream)) {
-	for _, line := range lines {
-		for k := range line.segments {
-			for _, i := range line.segments[k].class.streams {
-				b.streams[i].latest = nil
-				f(&b.streams[i])
-			}
+	for i := range lines {
+		for _, stream := range lines[i].appendStreams(nil) {
+			b.streams[stream].latest = nil
+			f(&b.streams[stream])
 		}
 	}
 }
@@ -232,7 +230,7 @@ func (b *Board) unsettle(it uint32) {
 // takes it away.
 func (b *Board) count(lines []timeline, by int) {
 	for place := range lines {
-		for _, i := range b.lenses[place].streams {
+		for _, i := range lines[place].appendStreams(nil) {
 			g := gauge{value: b.policy.ValueStreams[i], stream: i, lens: b.lenses[place], queue: map[statusKey]int{}}
 			last := lines[place].segments[len(lines[place].segments)-1]
 			g.at = last.at

@@ -79,6 +79,24 @@ type segment struct {
 	unmapped bool // the status has no rule, the state is held
 }
 
+// appendStreams appends each value stream that ever included the item, once.
+func (t *timeline) appendStreams(streams []int) []int {
+	var last *class
+	for k := range t.segments {
+		c := t.segments[k].class
+		if c == last {
+			continue
+		}
+		last = c
+		for _, i := range c.streams {
+			if !slices.Contains(streams, i) {
+				streams = append(streams, i)
+			}
+		}
+	}
+	return streams
+}
+
 // flowing reports whether the item is in flow: the single predicate that load,
 // age, start and flow time share.
 func (s *segment) flowing() bool { return s.state.moving() && s.class.itemType != Ignored }

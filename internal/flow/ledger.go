@@ -2,6 +2,7 @@ package flow
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"hash/maphash"
 	"math"
@@ -689,4 +690,36 @@ func cloneChange(c *Change) Change {
 		}
 	}
 	return out
+}
+
+// Each calls f for every item of a source until f returns false: the container
+// that its latest fact names, and whether that fact is its deletion.
+func (l *Ledger) Each(source string, f func(item, container string, gone bool) bool) {
+	ref, ok := l.texts.refs[source]
+	if !ok {
+		return
+	}
+	var facts []*fact
+	for it := range l.items {
+		if l.items[it].source != ref {
+			continue
+		}
+		facts = l.sorted(facts[:0], uint32(it), math.MaxInt64)
+		if len(facts) == 0 {
+			continue // known by a conflicting change only
+		}
+		container, gone := "", false
+		for _, fact := range facts {
+			b := &l.bodies[fact.body]
+			container, gone = cmp.Or(l.texts.list[b.container], container), b.kind == Deleted
+			for _, bf := range b.fields {
+				if bf.field == FieldContainer {
+					container = cmp.Or(l.values.list[bf.to].Text(), container)
+				}
+			}
+		}
+		if !f(l.items[it].id, container, gone) {
+			return
+		}
+	}
 }

@@ -30,13 +30,15 @@ func Measure(p *Policy, l *Ledger, t time.Time, opt Options) *Snapshot {
 	quality := newQuality()
 	links := l.links(at)
 	var lines []timeline
+	var streams []int
 	for it := range uint32(len(l.items)) {
 		if links.hidden(it) {
 			continue
 		}
 		lines = foldAll(lines[:0], all, it, at, links.evidence(it))
 		for i := range lines {
-			for _, stream := range all[i].streams {
+			streams = lines[i].appendStreams(streams[:0])
+			for _, stream := range streams {
 				gauges[stream].observe(&lines[i])
 			}
 		}

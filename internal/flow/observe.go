@@ -383,12 +383,8 @@ func (g *gauge) discarded(s *story) {
 	}
 }
 
-// qualify counts the item under the first heading that fits (R15), if it was
-// ever in the value stream.
+// qualify counts the item under the first heading that fits (R15).
 func (g *gauge) qualify(s *story) {
-	if !slices.ContainsFunc(s.line.segments, func(seg segment) bool { return seg.class.includes(g.stream) }) {
-		return
-	}
 	q := &g.lifetime.quality
 	switch s.line.heading() {
 	case headBornDone:

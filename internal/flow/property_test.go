@@ -1,0 +1,250 @@
+package flow_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"github.com/flowmetrics/flowmetrics/internal/flow"
+	"github.com/flowmetrics/flowmetrics/internal/flow/oracle"
+)
+
+// Random nasty histories: instants come from a small grid and words from a small
+// vocabulary, so that ties, window edges and contradictions are frequent.
+
+const (
+	tick  = 12 * time.Hour
+	ticks = 24
+)
+
+var epoch = time.Date(2026, 5, 30, 12, 0, 0, 0, time.UTC)
+
+func grid(n int) time.Time { return epoch.Add(time.Duration(n) * tick) }
+
+func drawInstant(t *rapid.T, name string) time.Time {
+	return grid(rapid.IntRange(0, ticks).Draw(t, name))
+}
+
+// chance draws true once in n times.
+func chance(t *rapid.T, n int, name string) bool { return rapid.IntRange(0, n-1).Draw(t, name) == n-1 }
+
+func pick[T any](t *rapid.T, name string, from ...T) T { return rapid.SampledFrom(from).Draw(t, name) }
+
+var statuses = []flow.Value{
+	{Name: "Backlog"}, {Name: "Ready"}, {Name: "In Progress"}, {Name: "Blocked"}, {Name: "Done"}, {Name: "Won't Do"},
+	{Name: "Parked"}, // no rule
+	{Name: "Spike", Category: "indeterminate"}, {Name: "Idea", Category: "new"}, // by category
+	{Name: "Shipped", Category: "done"},
+	{ID: "1", Name: "Code Review"}, {ID: "1", Name: "Review"}, {ID: "1"}, // by id, renamed
+	{ID: "2", Name: "Done"}, {ID: "3", Name: "Odd"}, {ID: "4"}, // id before name; neither
+	{}, // taken off the board
+}
+
+// drawFields draws what happens together in one change.
+func drawFields(t *rapid.T, items []string) []flow.FieldChange {
+	var fields []flow.FieldChange
+	add := func(f flow.Field, to flow.Value) { fields = append(fields, flow.FieldChange{Field: f, To: to}) }
+	for range rapid.SampledFrom([]int{0, 1, 1, 1, 1, 2, 2, 3}).Draw(t, "fields") {
+		switch pick(t, "field", "status", "status", "status", "status", "state", "resolution", "type", "label", "label",
+			"container", "assigned", "pull", "parent", "alias") {
+		case "status":
+			if !slices.ContainsFunc(fields, func(f flow.FieldChange) bool { return f.Field == flow.FieldStatus }) {
+				add(flow.FieldStatus, pick(t, "status", statuses...))
+			}
+		case "state":
+			add(flow.FieldState, pick(t, "state", flow.Value{Name: "open"}, flow.Value{Name: "open"},
+				flow.Value{Name: "closed"}, flow.Value{Name: "closed", Category: "completed"},
+				flow.Value{Name: "closed", Category: "not_planned"}, flow.Value{Name: "closed", Category: "duplicate"}))
+		case "resolution":
+			add(flow.FieldResolution, pick(t, "resolution", flow.Value{}, flow.Value{Name: "Fixed"}, flow.Value{Name: "Won't Do"}, flow.Value{ID: "7", Name: "Nope"}))
+		case "type":
+			add(flow.FieldType, pick(t, "type", flow.Value{Name: "Story"}, flow.Value{Name: "Bug"}, flow.Value{Name: "Epic"}, flow.Value{Name: "Task"}, flow.Value{}))
+		case "label":
+			f := flow.FieldChange{Field: flow.FieldLabel}
+			label := flow.Value{Name: pick(t, "label", "blocked", "go", "bug", "team-a", "shipped", "epic")}
+			if chance(t, 3, "removed") {
+				f.From = label
+			} else {
+				f.To = label
+			}
+			fields = append(fields, f)
+		case "container":
+			add(flow.FieldContainer, flow.Value{Name: pick(t, "to", "P", "Q", "x/y")})
+		case "assigned":
+			add(flow.FieldAssigned, flow.Value{Name: pick(t, "assigned", "true", "true", "false")})
+		case "pull":
+			add(flow.FieldPullRequest, flow.Value{
+				ID: pick(t, "pull", "x/y#1", "x/y#2"), Name: pick(t, "step", "opened", "review_requested", "changes_requested", "merged", "closed"),
+			})
+		case "parent":
+			add(flow.FieldParent, flow.Value{ID: "9"})
+		case "alias":
+			if chance(t, 4, "really") {
+				add(flow.FieldAlias, flow.Value{ID: pick(t, "alias of", slices.Concat(items, []string{"a/none", ""})...)})
+			}
+		}
+	}
+	return fields
+}
+
+// drawLog draws the changes of a few items, repeated, contradicted and shuffled.
+func drawLog(t *rapid.T) []flow.Change {
+	var items []string
+	for i := range rapid.IntRange(1, 4).Draw(t, "items") {
+		items = append(items, pick(t, "source", "a", "a", "b")+"/"+fmt.Sprint(i+8))
+	}
+	var log []flow.Change
+	for _, name := range items {
+		source, item, _ := strings.Cut(name, "/")
+		kinds := []flow.Kind{flow.Created}
+		switch pick(t, "first", "created", "created", "created", "observed", "none") {
+		case "observed":
+			kinds = []flow.Kind{flow.Observed}
+		case "none":
+			kinds = nil
+		}
+		for range rapid.IntRange(0, 9).Draw(t, "updates") {
+			kinds = append(kinds, pick(t, "kind", flow.Updated, flow.Updated, flow.Updated, flow.Updated, flow.Updated,
+				flow.Updated, flow.Updated, flow.Deleted, flow.Observed, flow.Created))
+		}
+		for i, kind := range kinds {
+			c := flow.Change{
+				// Ids are unique in a source, and their order is not that of time.
+				ID: fmt.Sprintf("%d%s", rapid.IntRange(1, 12).Draw(t, "id"), strings.Repeat("x", i)) + item, Source: source, Item: item, Kind: kind,
+				Container: pick(t, "container", "P", "P", "P", "Q", "x/y", ""),
+				At:        drawInstant(t, "at"), Sequence: rapid.Int64Range(0, 1).Draw(t, "sequence"),
+				Fields: drawFields(t, items),
+			}
+			if i == 0 && kind != flow.Updated && chance(t, 2, "early") {
+				c.At = grid(rapid.IntRange(0, 4).Draw(t, "born"))
+			}
+			if chance(t, 3, "keyed") {
+				c.Key = pick(t, "key", "P-1")
+			}
+			log = append(log, c)
+		}
+	}
+	if len(log) == 0 {
+		return nil
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "repeated") {
+		c := pick(t, "again", log...)
+		if chance(t, 4, "contradicts") {
+			c.At = drawInstant(t, "other at")
+			c.Fields = drawFields(t, items)
+		}
+		log = append(log, c)
+	}
+	return rapid.Permutation(log).Draw(t, "order")
+}
+
+func drawWorkflow(t *rapid.T, name string) *flow.Workflow {
+	w := plainWorkflow()
+	w.Name = name
+	w.Types = append(w.Types, flow.TypeRule{Match: "epic", Label: true, Type: flow.Ignored})
+	w.StatusByID = map[string]flow.State{"1": flow.Waiting, "2": pick(t, "state of 2", flow.Active, flow.Done)}
+	if chance(t, 3, "other statuses") {
+		delete(w.StatusByName, "Blocked")
+		w.StatusByName["Ready"] = flow.New
+		w.StatusByName["Spike"] = flow.Waiting
+		w.Types = w.Types[:1]
+	}
+	w.CancelledResolutions = []string{"Won't Do", "id:7"}
+	if chance(t, 2, "label rules") {
+		w.Labels = []flow.LabelRule{{Label: "blocked", State: flow.Waiting}, {Label: "go", State: flow.Active}, {Label: "shipped", State: flow.Done}}
+	}
+	w.StartSignals = pick(t, "signals", nil, []string{"assigned"}, []string{"pull_request"}, []string{"label:go"}, []string{"assigned", "pull_request", "label:bug"})
+	w.ReopenGrace = pick(t, "grace", 0, 0, tick, 3*tick)
+	w.BacklogReturnWaits = chance(t, 3, "backlog waits")
+	w.CountBornDone = chance(t, 4, "count born done")
+	return w
+}
+
+func drawPolicy(t *rapid.T) *flow.Policy {
+	workflows := []*flow.Workflow{drawWorkflow(t, "one"), drawWorkflow(t, "two")}
+	includes := [][]flow.Include{
+		{{}},
+		{{Source: "a", Containers: []string{"P"}}},
+		{{Containers: []string{"x*", "Q"}}},
+		{{Source: "b"}, {Labels: []string{"team-a", "go"}}},
+		{{Types: []string{"Story", "Bug"}, Containers: []string{"*"}}},
+	}
+	p := &flow.Policy{Windows: []flow.Window{{Name: "short", Length: 2 * tick}, {Name: "7d", Length: 14 * tick}, {Name: "long", Length: 5 * ticks * tick}}}
+	for i := range rapid.IntRange(1, 3).Draw(t, "value streams") {
+		v := &flow.ValueStream{
+			Name: fmt.Sprintf("stream-%d", i), Workflow: pick(t, "workflow", workflows...), Timezone: "UTC", Location: time.UTC,
+			Include: pick(t, "include", includes...), NeglectAfter: pick(t, "neglect", tick, 4*tick, 14*day),
+		}
+		v.Targets.FlowTime = pick(t, "target", 0, 2*tick, 5*tick)
+		p.ValueStreams = append(p.ValueStreams, v)
+	}
+	return p
+}
+
+// drawAt draws an instant of evaluation, mostly on the grid and sometimes within
+// a tick or past the end.
+func drawAt(t *rapid.T) time.Time {
+	at := grid(rapid.IntRange(0, ticks+4).Draw(t, "T"))
+	return at.Add(pick(t, "off the grid", 0, 0, 0, time.Nanosecond, 5*time.Hour))
+}
+
+// A fataler is a testing.TB or a rapid.T.
+type fataler interface {
+	Helper()
+	Fatal(...any)
+}
+
+// generic is the public JSON as plain maps, items in order.
+func generic(t fataler, result any) map[string]any {
+	t.Helper()
+	raw, err := json.Marshal(result)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m map[string]any
+	if err := json.Unmarshal(raw, &m); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range m["value_streams"].([]any) {
+		if items, ok := v.(map[string]any)["items"].([]any); ok {
+			slices.SortFunc(items, func(a, b any) int {
+				x, y := a.(map[string]any), b.(map[string]any)
+				return strings.Compare(x["source"].(string)+"/"+x["item"].(string), y["source"].(string)+"/"+y["item"].(string))
+			})
+		}
+	}
+	return m
+}
+
+func diff(a, b map[string]any) string { return cmp.Diff(a, b, cmpopts.EquateApprox(0, 1e-6)) }
+
+// describe writes a log in the public form, for a failure that one can read.
+func describe(p *flow.Policy, log []flow.Change, at time.Time) string {
+	var b strings.Builder
+	for _, c := range log {
+		line, _ := json.Marshal(c)
+		b.Write(append(line, '\n'))
+	}
+	policy, _ := json.Marshal(p)
+	return fmt.Sprintf("as of %s\n%s%s", at.Format(time.RFC3339Nano), b.String(), policy)
+}
+
+func TestMeasureIsOracle(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p, log := drawPolicy(t), drawLog(t)
+		for range 3 {
+			at := drawAt(t)
+			got, want := generic(t, snapshot(p, log, at)), generic(t, oracle.Evaluate(p, log, at))
+			if d := diff(want, got); d != "" {
+				t.Fatalf("flow.Measure (+) differs from the oracle (-)\n%s\n%s", d, describe(p, log, at))
+			}
+		}
+	})
+}
