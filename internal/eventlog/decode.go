@@ -1,0 +1,324 @@
+package eventlog
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/flowmetrics/flowmetrics/internal/flow"
+)
+
+// The bounds of a batch that is read, whoever made it. They keep a message of
+// two-byte changes from filling memory.
+const (
+	maxBatchChanges = 10_000
+	maxBatchFields  = 100_000
+)
+
+// A decoder reads the payloads of messages. It uses its memory again: what it
+// returns is valid until the next call.
+type decoder struct {
+	changes []flow.Change
+	errs    []error            // for each change, why it cannot be read, or nil
+	fields  []flow.FieldChange // of all changes
+}
+
+// decode reads a payload into d.changes and d.errs. An error means that nothing
+// of it can be used.
+func (d *decoder) decode(contentType string, payload []byte) error {
+	d.changes, d.errs, d.fields = d.changes[:0], d.errs[:0], d.fields[:0]
+	var err error
+	switch mediaType(contentType) {
+	case "", protobufType, "application/x-protobuf":
+		err = d.protobuf(payload)
+	case "application/json":
+		err = d.json(payload)
+	default:
+		return &flow.InvalidError{Reason: flow.ReasonMalformed, Part: "content type", Detail: fmt.Sprintf("%.100q is neither %s nor application/json", contentType, protobufType)}
+	}
+	if err == nil && len(d.changes) == 0 {
+		return &flow.InvalidError{Reason: flow.ReasonMissing, Part: "changes", Detail: "the batch has none"}
+	}
+	return err
+}
+
+func mediaType(contentType string) string {
+	if contentType == protobufType { // nearly all
+		return protobufType
+	}
+	if t, _, err := mime.ParseMediaType(contentType); err == nil {
+		return t
+	}
+	return strings.ToLower(strings.TrimSpace(contentType))
+}
+
+func (d *decoder) json(payload []byte) error {
+	var raw []json.RawMessage
+	var err error
+	if trimmed := bytes.TrimLeft(payload, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '[' {
+		err = json.Unmarshal(payload, &raw)
+	} else {
+		var batch struct{ Changes []json.RawMessage }
+		err = json.Unmarshal(payload, &batch)
+		raw = batch.Changes
+	}
+	if err != nil {
+		return &flow.InvalidError{Reason: flow.ReasonMalformed, Detail: "not a batch of changes: " + err.Error()}
+	}
+	if len(raw) > maxBatchChanges {
+		return errTooMany
+	}
+	for _, r := range raw {
+		c, err := flow.DecodeJSON(r)
+		if err != nil {
+			var named struct{ ID, Source string }
+			_ = json.Unmarshal(r, &named) // what can be read of it
+			c = flow.Change{ID: named.ID, Source: named.Source}
+		}
+		d.changes = append(d.changes, c)
+		d.errs = append(d.errs, err)
+	}
+	return nil
+}
+
+var (
+	errWire    error = &flow.InvalidError{Reason: flow.ReasonMalformed, Detail: "not a flow.v1.ChangeBatch in protobuf"}
+	errChange  error = &flow.InvalidError{Reason: flow.ReasonMalformed, Detail: "not a flow.v1.Change in protobuf"}
+	errText    error = &flow.InvalidError{Reason: flow.ReasonText, Detail: "a text is not UTF-8"}
+	errTooMany error = &flow.InvalidError{Reason: flow.ReasonTooLarge, Part: "changes", Detail: fmt.Sprintf("the limit of a batch is %d changes and %d field changes", maxBatchChanges, maxBatchFields)}
+)
+
+// protobuf reads a ChangeBatch. Reading the wire by hand costs a fraction of
+// generated code, which would take longer than the delivery of the message:
+// texts are parts of the payload, turned into one string. A fuzz test holds it
+// to what the generated code reads.
+func (d *decoder) protobuf(payload []byte) error {
+	var f wireField
+	for rest := string(payload); rest != ""; {
+		var ok bool
+		if rest, ok = f.read(rest); !ok {
+			return errWire
+		}
+		if f.key != 1<<3|bytesType {
+			continue
+		}
+		if len(d.changes) == maxBatchChanges {
+			return errTooMany
+		}
+		d.changes = append(d.changes, flow.Change{})
+		err := d.change(&d.changes[len(d.changes)-1], f.text)
+		if errors.Is(err, errTooMany) {
+			return err
+		}
+		d.errs = append(d.errs, err)
+	}
+	return nil
+}
+
+func (d *decoder) change(c *flow.Change, s string) error {
+	var f wireField
+	var at, observed timestamp
+	first := len(d.fields)
+	for s != "" {
+		var ok bool
+		if s, ok = f.read(s); !ok {
+			return errChange
+		}
+		var text *string
+		switch f.key {
+		case 1<<3 | bytesType:
+			text = &c.ID
+		case 2<<3 | bytesType:
+			text = &c.Source
+		case 3<<3 | bytesType:
+			text = &c.Container
+		case 4<<3 | bytesType:
+			text = &c.Item
+		case 5<<3 | bytesType:
+			text = &c.Key
+		case 6<<3 | bytesType:
+			ok = at.read(f.text)
+		case 7<<3 | bytesType:
+			ok = observed.read(f.text)
+		case 8<<3 | varintType:
+			c.Sequence = int64(f.number)
+		case 9<<3 | varintType:
+			c.Kind = flow.Kind(enum(f.number))
+		case 10<<3 | bytesType:
+			if len(d.fields) == maxBatchFields {
+				return errTooMany
+			}
+			d.fields = append(d.fields, flow.FieldChange{})
+			if err := fieldChange(&d.fields[len(d.fields)-1], f.text); err != nil {
+				return err
+			}
+		case 11<<3 | varintType:
+			c.Approximate = f.number != 0
+		case 12<<3 | bytesType:
+			text = &c.Title
+		case 13<<3 | bytesType:
+			text = &c.URL
+		}
+		if !ok {
+			return errChange
+		}
+		if text != nil {
+			if !utf8.ValidString(f.text) {
+				return errText
+			}
+			*text = f.text
+		}
+	}
+	c.At, c.ObservedAt = at.time(), observed.time()
+	if last := len(d.fields); last > first {
+		c.Fields = d.fields[first:last:last]
+	}
+	return nil
+}
+
+func fieldChange(c *flow.FieldChange, s string) error {
+	var f wireField
+	for s != "" {
+		var ok bool
+		if s, ok = f.read(s); !ok {
+			return errChange
+		}
+		var err error
+		switch f.key {
+		case 1<<3 | varintType:
+			c.Field = flow.Field(enum(f.number))
+		case 2<<3 | bytesType:
+			err = value(&c.From, f.text)
+		case 3<<3 | bytesType:
+			err = value(&c.To, f.text)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func value(v *flow.Value, s string) error {
+	var f wireField
+	for s != "" {
+		var ok bool
+		if s, ok = f.read(s); !ok {
+			return errChange
+		}
+		var text *string
+		switch f.key {
+		case 1<<3 | bytesType:
+			text = &v.ID
+		case 2<<3 | bytesType:
+			text = &v.Name
+		case 3<<3 | bytesType:
+			text = &v.Category
+		default:
+			continue
+		}
+		if !utf8.ValidString(f.text) {
+			return errText
+		}
+		*text = f.text
+	}
+	return nil
+}
+
+// enum keeps an unknown number unknown in the eight bits of flow's enums.
+func enum(number uint64) uint8 {
+	if n := int32(number); 0 <= n && n < 255 { // enums are 32 bits on the wire, the rest is dropped
+		return uint8(n)
+	}
+	return 255
+}
+
+type timestamp struct {
+	present bool
+	seconds int64
+	nanos   int32
+}
+
+func (t *timestamp) read(s string) (ok bool) {
+	t.present = true
+	var f wireField
+	for s != "" {
+		if s, ok = f.read(s); !ok {
+			return false
+		}
+		switch f.key {
+		case 1<<3 | varintType:
+			t.seconds = int64(f.number)
+		case 2<<3 | varintType:
+			t.nanos = int32(f.number)
+		}
+	}
+	return true
+}
+
+func (t *timestamp) time() time.Time {
+	if !t.present {
+		return time.Time{}
+	}
+	return time.Unix(t.seconds, int64(t.nanos)).UTC()
+}
+
+const (
+	varintType = uint64(protowire.VarintType)
+	bytesType  = uint64(protowire.BytesType)
+)
+
+// A wireField is one field of a message as the wire has it.
+type wireField struct {
+	key    uint64 // number<<3 | wire type
+	number uint64 // the value of a varint
+	text   string // the value of a text, of bytes or of a message
+}
+
+// read reads the field at the start of s and returns what is behind it.
+func (f *wireField) read(s string) (rest string, ok bool) {
+	f.key, s, ok = varint(s)
+	if num := f.key >> 3; !ok || num < uint64(protowire.MinValidNumber) || num > uint64(protowire.MaxValidNumber) {
+		return "", false
+	}
+	switch protowire.Type(f.key & 7) {
+	case protowire.VarintType:
+		f.number, s, ok = varint(s)
+		return s, ok
+	case protowire.BytesType:
+		var size uint64
+		size, s, ok = varint(s)
+		if !ok || size > uint64(len(s)) {
+			return "", false
+		}
+		f.text = s[:size]
+		return s[size:], true
+	default: // none of ours has another type
+		n := protowire.ConsumeFieldValue(protowire.Number(f.key>>3), protowire.Type(f.key&7), []byte(s))
+		if n < 0 {
+			return "", false
+		}
+		return s[n:], true
+	}
+}
+
+func varint(s string) (v uint64, rest string, ok bool) {
+	for i := range min(len(s), 10) {
+		b := s[i]
+		if i == 9 && b > 1 {
+			break // over 64 bits
+		}
+		v |= uint64(b&0x7f) << (7 * i)
+		if b < 0x80 {
+			return v, s[i+1:], true
+		}
+	}
+	return 0, "", false
+}
