@@ -24,7 +24,7 @@ var allowed = map[string][]string{
 	"internal/connector/connectortest": {"internal/flow", "internal/connector", "github.com/google/go-cmp/..."},
 
 	"internal/eventlog":  {"internal/flow", "internal/flowpb", "google.golang.org/protobuf/...", "github.com/nats-io/..."},
-	"internal/processor": {"internal/flow"},
+	"internal/processor": {"internal/flow", "golang.org/x/sync/..."},
 	"internal/exporter":  {"internal/flow", "github.com/prometheus/..."},
 	"internal/web":       {"internal/flow", "github.com/prometheus/exporter-toolkit/..."},
 	"internal/config":    {"internal/flow", "github.com/goccy/go-yaml/..."},
