@@ -1,0 +1,120 @@
+package jira
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/flowmetrics/flowmetrics/internal/connector"
+	"github.com/flowmetrics/flowmetrics/internal/flow"
+)
+
+// Check implements [connector.Checker]: it sees whether the site takes the
+// credentials and knows the projects.
+func (s *Source) Check(ctx context.Context) error {
+	if err := s.detect(ctx); err != nil {
+		return err
+	}
+	if s.client.token != nil {
+		var me struct{}
+		if err := s.getEither(ctx, "/myself", nil, &me); err != nil && !missing(err) {
+			return fmt.Errorf("ask who the token belongs to: %w", err)
+		}
+	}
+	_, err := s.search(ctx, query{fields: []string{"id"}, limit: 1}, position{})
+	return refused(err)
+}
+
+// Statuses implements [connector.StatusLister].
+func (s *Source) Statuses(ctx context.Context) ([]flow.Value, error) {
+	if err := s.detect(ctx); err != nil {
+		return nil, err
+	}
+	return s.listStatuses(ctx)
+}
+
+func (s *Source) listStatuses(ctx context.Context) ([]flow.Value, error) {
+	var list []status
+	if err := s.getEither(ctx, "/status", nil, &list); err != nil {
+		return nil, fmt.Errorf("list statuses: %w", err)
+	}
+	values := make([]flow.Value, len(list))
+	for k, st := range list {
+		values[k] = flow.Value{ID: string(st.ID), Name: st.Name, Category: st.category()}
+	}
+	return values, nil
+}
+
+// getEither asks for a path in the version of the interface that the kind of
+// site should have, and then in the other.
+func (s *Source) getEither(ctx context.Context, path string, query url.Values, into any) error {
+	apis := [2]string{"/rest/api/2", "/rest/api/3"}
+	if s.cloud() && !s.oldAPI {
+		apis[0], apis[1] = apis[1], apis[0]
+	}
+	err := s.client.get(ctx, apis[0]+path, query, into)
+	if !missing(err) {
+		return err
+	}
+	other := s.client.get(ctx, apis[1]+path, query, into)
+	switch {
+	case other == nil:
+		s.oldAPI = s.cloud() && apis[1] == "/rest/api/2"
+		return nil
+	case missing(other):
+		return err
+	}
+	return other
+}
+
+// census is a census under way.
+type census struct {
+	items []connector.Item
+	at    position
+}
+
+// censusSize is how many issues a census asks for at a time.
+const censusSize = 1000
+
+// Census implements [connector.Censor]. A census that failed goes on where it
+// stopped: what was in sight then counts as being in sight.
+func (s *Source) Census(ctx context.Context, live func(connector.Item)) error {
+	if s.census == nil {
+		s.census = new(census)
+	}
+	c := s.census
+	for range maxPages {
+		p, err := s.search(ctx, query{fields: []string{"updated", "status", "project"}, limit: censusSize}, c.at)
+		if err != nil {
+			if statusOf(err) == http.StatusBadRequest && c.at.Token != "" {
+				s.census = nil // the token may be what the site does not like
+			}
+			return refused(err)
+		}
+		for k := range p.issues {
+			is := &p.issues[k]
+			c.items = append(c.items, connector.Item{
+				ID: string(is.ID), Key: is.Key, Container: is.Fields.Project.Key,
+				Status: flow.Value{ID: string(is.Fields.Status.ID), Name: is.Fields.Status.Name, Category: is.Fields.Status.category()},
+			})
+		}
+		c.at = p.next
+		if p.last {
+			s.census = nil
+			for _, item := range c.items {
+				live(item)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("search has more than %d pages", maxPages)
+}
+
+// Requests returns how many requests were answered, by status code; "error"
+// counts those that got no answer. It is safe for concurrent use.
+func (s *Source) Requests() map[string]int64 { return s.client.counts() }
+
+// RateLimitRemaining returns how many requests the site said are left, where it
+// says so. It is safe for concurrent use.
+func (s *Source) RateLimitRemaining() (int, bool) { return s.client.left() }
