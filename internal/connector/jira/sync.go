@@ -172,8 +172,8 @@ func (s *Source) Poll(ctx context.Context, from connector.Cursor, emit func(conn
 			return err
 		}
 		changes, seen := s.translate(r, before)
-		next := s.advance(at, r.page, len(changes))
-		batch := connector.Batch{Cursor: next.encode(), Progress: next.progress(at)}
+		next, progress := advance(at, r.page, len(changes))
+		batch := connector.Batch{Cursor: next.encode(), Progress: progress}
 		for _, c := range changes {
 			batch.Changes = append(batch.Changes, c...)
 		}
@@ -290,14 +290,16 @@ func (s *Source) translate(r *reading, before map[text]int64) (changes [][]flow.
 	return changes, seen
 }
 
-// advance returns the cursor after a page with so many issues not seen before.
-func (s *Source) advance(at cursor, p page, issues int) cursor {
+// advance returns the cursor after a page with so many issues not seen before,
+// and how far the first scan has come with it.
+func advance(at cursor, p page, issues int) (cursor, connector.Progress) {
 	next := at
 	next.position = p.next
 	next.Unsorted = at.Unsorted || !p.sorted(at.Last)
 	next.Last = max(at.Last, p.newest())
 	// A time ahead of the clock must not hide what comes before it.
 	next.Newest = max(at.Newest, min(p.newest(), time.Now().UnixMilli()))
+	var progress connector.Progress
 	if !at.Filled {
 		next.Done += issues
 		if at.Total == 0 {
@@ -306,22 +308,13 @@ func (s *Source) advance(at cursor, p page, issues int) cursor {
 		if next.Total > 0 {
 			next.Total = max(next.Total, next.Done)
 		}
+		progress = connector.Progress{Done: next.Done, Total: next.Total}
 	}
 	if p.last {
-		next.position = position{Since: max(0, next.Newest-overlap.Milliseconds())}
-		next.Last, next.Unsorted, next.Done, next.Total, next.Filled = 0, false, 0, 0, true
+		next = cursor{
+			Version: at.Version, Scope: at.Scope, Newest: next.Newest, Filled: true,
+			position: position{Since: max(0, next.Newest-overlap.Milliseconds())},
+		}
 	}
-	return next
-}
-
-// progress tells how far the first scan has come, as of the cursor before which
-// a page was read.
-func (c cursor) progress(before cursor) connector.Progress {
-	switch {
-	case before.Filled:
-		return connector.Progress{}
-	case c.Filled:
-		return connector.Progress{Done: before.Done, Total: before.Done, Ratio: 1}
-	}
-	return connector.Progress{Done: c.Done, Total: c.Total}
+	return next, progress
 }
