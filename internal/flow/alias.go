@@ -53,7 +53,7 @@ func (l *Ledger) links(t int64) *links {
 // aliasOf returns the item that the latest ALIAS fact names.
 func (l *Ledger) aliasOf(it uint32, t int64) (uint32, bool) {
 	var named string
-	for _, f := range l.sorted(nil, it, t) {
+	for _, f := range l.ordered(nil, it, t) {
 		for _, bf := range l.bodies[f.body].fields {
 			if bf.field == FieldAlias {
 				named = l.values.list[bf.to].ID

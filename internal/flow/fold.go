@@ -161,17 +161,25 @@ func (n *lens) fold(it uint32, t int64, evidence []uint32) (timeline, bool) {
 	r := raw{attributes: attributes{source: line.source}}
 	held := New      // the previous resulting state (R9)
 	started := false // in flow at an earlier instant
+	exists := false  // evidence of an alias may come before the item's first fact
 	for i := 0; i < len(n.facts); {
 		at := max(n.facts[i].at, birth) // clamped to the birth (R3)
 		var seg segment
 		for ; i < len(n.facts) && max(n.facts[i].at, birth) == at; i++ {
 			// One after the other, so that holding sees each (R4).
-			n.apply(&r, &line, n.facts[i], n.own == nil || n.own[i])
+			own := n.own == nil || n.own[i]
+			n.apply(&r, &line, n.facts[i], own)
+			if exists = exists || own; !exists {
+				continue
+			}
 			seg = n.decide(&r, held, started)
 			held = seg.state
-			if n.ledger.bodies[n.facts[i].body].kind == Deleted && (n.own == nil || n.own[i]) {
+			if n.ledger.bodies[n.facts[i].body].kind == Deleted && own {
 				r.deleted = !held.finished() // done and cancelled stay as they are (R16)
 			}
+		}
+		if !exists {
+			continue
 		}
 		seg.at = at
 		if r.deleted {
@@ -202,6 +210,19 @@ func (n *lens) birthFirst() int64 {
 		}
 	}
 	return noBirth
+}
+
+// ordered returns an item's facts with at < t in the order of folding.
+func (l *Ledger) ordered(into []*fact, it uint32, t int64) []*fact {
+	facts := l.sorted(into[:0], it, t)
+	for i, f := range facts {
+		if l.bodies[f.body].kind == Created {
+			copy(facts[1:i+1], facts[:i])
+			facts[0] = f
+			break
+		}
+	}
+	return facts
 }
 
 // mergeEvidence adds the facts of an item's aliases to its own.
@@ -401,7 +422,7 @@ func (n *lens) statusRule(status uint32) statusRule {
 	}
 	if n.statuses[status] == ruleUnknown {
 		n.statuses[status] = ruleUnmapped
-		if s, ok := n.workflow.status(n.ledger.values.list[status]); ok {
+		if s, ok := n.workflow.StateOf(n.ledger.values.list[status]); ok {
 			n.statuses[status] = ruleState + statusRule(s)
 		}
 	}
@@ -418,7 +439,7 @@ func (n *lens) class(r *raw) *class {
 		c.labels = append(c.labels, l.values.list[ref].Name)
 	}
 	tracker := l.values.list[r.attributes.itemType]
-	c.itemType = n.workflow.itemType(tracker, c.labels)
+	c.itemType = n.workflow.TypeOf(tracker, c.labels)
 	for i, rule := range n.workflow.Labels {
 		if contains(c.labels, rule.Label) {
 			c.rule = i

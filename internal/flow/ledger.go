@@ -567,7 +567,7 @@ func (l *Ledger) Facts(source, id string) []Change {
 	if !ok {
 		return nil
 	}
-	sorted := l.sorted(nil, it, math.MaxInt64)
+	sorted := l.ordered(nil, it, math.MaxInt64)
 	changes := make([]Change, len(sorted))
 	for i, f := range sorted {
 		changes[i] = l.change(it, f)
@@ -704,7 +704,7 @@ func (l *Ledger) Each(source string, f func(item, container string, gone bool) b
 		if l.items[it].source != ref {
 			continue
 		}
-		facts = l.sorted(facts[:0], uint32(it), math.MaxInt64)
+		facts = l.ordered(facts, uint32(it), math.MaxInt64)
 		if len(facts) == 0 {
 			continue // known by a conflicting change only
 		}

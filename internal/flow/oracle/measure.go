@@ -173,14 +173,17 @@ func (l *life) listed() (Item, bool) {
 	}
 	start, started := l.start()
 	if done, ok := l.becameDone(); ok {
-		if !l.completes(done) {
+		completed := l.completes(done)
+		if !completed && l.bornDone() {
 			return Item{}, false
 		}
 		m = done.now
-		item.Finished = &done.from
-		if started && !l.censored {
-			flowTime := seconds(l.flowTime())
-			item.FlowTime = &flowTime
+		if completed { // not so where it was first seen done: nobody knows when it was finished
+			item.Finished = &done.from
+			if started && !l.censored {
+				flowTime := seconds(l.flowTime())
+				item.FlowTime = &flowTime
+			}
 		}
 	}
 	if !m.inValueStream() {
