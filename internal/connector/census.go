@@ -69,11 +69,7 @@ func (r *Runner) census(ctx context.Context) error {
 	r.mu.Unlock()
 	switch {
 	case err != nil:
-		attrs := []any{"error", err}
-		if p, ok := errors.AsType[*panicError](err); ok {
-			attrs = append(attrs, "stack", string(p.stack))
-		}
-		r.cfg.Logger.Warn("census did not count", attrs...)
+		r.cfg.Logger.Warn("census did not count", failure(err)...)
 	case len(gone)+len(back) > 0:
 		r.cfg.Logger.Info("census found differences", "vanished", len(gone), "reappeared", len(back))
 	}

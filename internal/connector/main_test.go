@@ -83,6 +83,7 @@ type memory struct {
 
 	onPublish func(changes []flow.Change) (durable int, err error)
 	onStore   func(cursor []byte) error
+	onLoad    func() error
 }
 
 func newMemory() *memory {
@@ -110,6 +111,11 @@ func (m *memory) Publish(ctx context.Context, source string, cs []flow.Change) e
 func (m *memory) LoadCursor(ctx context.Context, source string) ([]byte, uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.onLoad != nil {
+		if err := m.onLoad(); err != nil {
+			return nil, 0, err
+		}
+	}
 	return m.cursors[source], m.revisions[source], ctx.Err()
 }
 

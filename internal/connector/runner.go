@@ -288,6 +288,15 @@ type panicError struct {
 
 func (e *panicError) Error() string { return fmt.Sprintf("source panicked: %v", e.value) }
 
+// failure returns an error's attributes in the log.
+func failure(err error) []any {
+	attrs := []any{"error", err}
+	if p, ok := errors.AsType[*panicError](err); ok {
+		attrs = append(attrs, "stack", string(p.stack))
+	}
+	return attrs
+}
+
 // recent remembers the last ids, at least recentIDs of them and at most twice
 // as many. It bridges the time until Facts has seen what was published.
 type recent struct{ young, old map[fact]struct{} }

@@ -68,6 +68,11 @@ type StatusLister interface {
 	Statuses(ctx context.Context) ([]flow.Value, error)
 }
 
+// A TypeLister is a Source that knows the tracker's item types.
+type TypeLister interface {
+	Types(ctx context.Context) ([]flow.Value, error)
+}
+
 // A Censor is a Source that can list the items that exist now, so that the
 // Runner sees which have gone.
 type Censor interface {
@@ -82,6 +87,24 @@ type Item struct {
 	Key       string
 	Container string
 	Status    flow.Value // its status now, where the tracker tells
+}
+
+// A Meter is a Source that counts its requests. Its methods are safe for
+// concurrent use, also during a poll.
+type Meter interface {
+	// Requests returns how many requests were answered, by status code; those
+	// without an answer are under "error".
+	Requests() map[string]int64
+	// RateLimitRemaining returns how many requests the tracker still allows; ok
+	// is false where it has not said.
+	RateLimitRemaining() (requests int, ok bool)
+}
+
+// A Rejecter is a Source that refuses some of its input. Rejects is safe for
+// concurrent use, also during a poll.
+type Rejecter interface {
+	// Rejects returns how many pieces of input could not be used, by reason.
+	Rejects() map[flow.Reason]int64
 }
 
 // A RateLimitError says that the tracker wants no request before an instant.

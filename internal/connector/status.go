@@ -1,7 +1,6 @@
 package connector
 
 import (
-	"errors"
 	"maps"
 	"strings"
 	"time"
@@ -9,24 +8,6 @@ import (
 
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
-
-// A Meter is a Source that counts its requests. Its methods are safe for
-// concurrent use, also during a poll.
-type Meter interface {
-	// Requests returns how many requests were answered, by status code; those
-	// without an answer are under "error".
-	Requests() map[string]int64
-	// RateLimitRemaining returns how many requests the tracker still allows; ok
-	// is false where it has not said.
-	RateLimitRemaining() (requests int, ok bool)
-}
-
-// A Rejecter is a Source that refuses some of its input. Rejects is safe for
-// concurrent use, also during a poll.
-type Rejecter interface {
-	// Rejects returns how many pieces of input could not be used, by reason.
-	Rejects() map[flow.Reason]int64
-}
 
 // A Status is how a [Runner] and its source are doing.
 type Status struct {
@@ -178,11 +159,7 @@ func (r *Runner) fail(err error) {
 	s.polled, s.busy = true, false
 	s.lastError, s.lastErrorAt = shorten(err.Error()), time.Now()
 	r.mu.Unlock()
-	attrs := []any{"error", err, "failures", r.failures}
-	if p, ok := errors.AsType[*panicError](err); ok {
-		attrs = append(attrs, "stack", string(p.stack))
-	}
-	r.cfg.Logger.Warn("poll failed", attrs...)
+	r.cfg.Logger.Warn("poll failed", append(failure(err), "failures", r.failures)...)
 }
 
 // shorten cuts a text that somebody else wrote to a length fit for a log line.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,10 +51,10 @@ func TestStatusPassesOnWhatTheSourceCounts(t *testing.T) {
 
 func TestStatusLag(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		broken := false
+		var broken atomic.Bool
 		r := connector.NewRunner(newMemory().config(sourceFunc(func(context.Context, connector.Cursor, func(connector.Batch) error) error {
 			time.Sleep(10 * time.Second)
-			if broken {
+			if broken.Load() {
 				return &connector.AuthError{Err: errBroken}
 			}
 			return nil
@@ -71,9 +72,9 @@ func TestStatusLag(t *testing.T) {
 		}
 		lag(4*time.Second, 4*time.Second) // the first poll is under way
 		lag(10*time.Second, 0)            // it has caught up
-		broken = true
+		broken.Store(true)
 		lag(4*time.Minute, 14*time.Second+4*time.Minute) // since it began
-		broken = false
+		broken.Store(false)
 		lag(166*time.Second, 0) // refused credentials wait five minutes
 		s := r.Status()
 		if s.LastError != "" || s.LastErrorAt.IsZero() {
