@@ -55,8 +55,8 @@ type commands struct {
 
 // environment is what every command gets besides its own flags.
 type environment struct {
-	context.Context
 	IO
+	ctx  context.Context // of the command
 	args *commands
 }
 
@@ -103,7 +103,7 @@ func Main(ctx context.Context, args []string, streams IO) int {
 		fmt.Fprintf(streams.Err, "Run \"flowmetrics --help\" for the commands and flags.\n")
 		return 2
 	}
-	err = command.Run(&environment{Context: ctx, IO: streams, args: &grammar})
+	err = command.Run(&environment{ctx: ctx, IO: streams, args: &grammar})
 	if exit, ok := errors.AsType[exitError](err); ok {
 		return int(exit)
 	}

@@ -119,8 +119,8 @@ func readChanges(env *environment, name string, f func(line int, c flow.Change, 
 		if err != nil {
 			return nil
 		}
-		if env.Err != nil && env.Context.Err() != nil {
-			return env.Context.Err()
+		if env.ctx.Err() != nil {
+			return env.ctx.Err()
 		}
 	}
 }

@@ -197,9 +197,9 @@ func (p *Policy) ValueStream(name string) *ValueStream {
 	return nil
 }
 
-// status gives the state that a rule or the tracker's category has for a
+// StateOf gives the state that a rule or the tracker's category has for a
 // status: by id, by name, by category; ok is false where none does (case 10).
-func (w *Workflow) status(v Value) (s State, ok bool) {
+func (w *Workflow) StateOf(v Value) (s State, ok bool) {
 	if v.ID != "" {
 		if s, ok = w.StatusByID[v.ID]; ok {
 			return s, true
@@ -234,9 +234,9 @@ func (w *Workflow) cancels(resolution Value) bool {
 	return false
 }
 
-// itemType gives the flow item type of a tracker's type and the item's labels:
+// TypeOf gives the flow item type of a tracker's type and the item's labels:
 // the type's name first, then labels, each in the order of the rules (R10).
-func (w *Workflow) itemType(tracker Value, labels []string) ItemType {
+func (w *Workflow) TypeOf(tracker Value, labels []string) ItemType {
 	for _, r := range w.Types {
 		if !r.Label && r.Match == tracker.Name && r.Match != "" {
 			return r.Type

@@ -1,0 +1,257 @@
+// Package app wires the service together and is the only package that knows
+// every adapter: the event log, the connectors, the processor, the exporter and
+// the HTTP server. Programs and tests make an [App] with [New] and let it [App.Run].
+//
+//	trackers ─► connector.Runner ─► eventlog ─► processor ─► exporter, web
+//
+// The parts stop in the order of the data: connectors first, the log last.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/flowmetrics/flowmetrics/internal/config"
+	"github.com/flowmetrics/flowmetrics/internal/connector"
+	"github.com/flowmetrics/flowmetrics/internal/connector/file"
+	"github.com/flowmetrics/flowmetrics/internal/connector/jira"
+	"github.com/flowmetrics/flowmetrics/internal/eventlog"
+	"github.com/flowmetrics/flowmetrics/internal/exporter"
+	"github.com/flowmetrics/flowmetrics/internal/processor"
+	"github.com/flowmetrics/flowmetrics/internal/web"
+)
+
+// Options are what an App is made of.
+type Options struct {
+	Config        *config.Config
+	DataDir       string // of the event log inside the process
+	Listen        string // host:port, empty is web.DefaultListen
+	WebConfigFile string // TLS and basic authentication, see exporter-toolkit
+	Debug         bool   // profiling at /debug/pprof
+	Version       string
+	Revision      string
+	Logger        *slog.Logger
+	Progress      connector.Reporter // of backfills, may be nil
+}
+
+// An App is the whole service in one process.
+type App struct {
+	opts      Options
+	log       *eventlog.Log
+	processor *processor.Processor
+	exporter  *exporter.Exporter
+	runners   []*connector.Runner
+	server    *web.Server
+	logBytes  atomic.Uint64 // read now and then: a scrape does no I/O (I5)
+}
+
+// CensusInterval is how often the live items of a tracker are compared with
+// those of the log.
+const CensusInterval = time.Hour
+
+// Registry lists the connectors that the program is built with.
+func Registry() connector.Registry {
+	return connector.Registry{
+		config.Jira: func(s connector.Spec) (connector.Source, error) {
+			return jira.New(jira.Config{
+				URL: s.URL, Projects: s.Projects, Email: s.Email, Token: s.Token, Titles: s.Titles, Transport: s.Transport,
+			})
+		},
+		config.File: func(s connector.Spec) (connector.Source, error) {
+			return file.New(s.Name, s.Path, s.Logger), nil
+		},
+	}
+}
+
+// NewSource makes the source that a configuration describes.
+func NewSource(s *config.Source, logger *slog.Logger) (connector.Source, error) {
+	spec := connector.Spec{
+		Name: s.Name, URL: s.URL, Projects: s.Projects, Repos: s.Repos, Email: s.Email, Path: s.Path, Titles: s.Titles,
+		Logger: logger.With("source", s.Name),
+	}
+	if s.Token.IsSet() {
+		spec.Token = s.Token.Read
+	}
+	return Registry().New(s.Type, spec)
+}
+
+// LogConfig returns the event log's part of a configuration.
+func LogConfig(c *config.Config, dataDir string) eventlog.Config {
+	out := eventlog.Config{DataDir: dataDir, Sync: eventlog.DefaultSync}
+	if c == nil {
+		return out
+	}
+	n := c.NATS
+	out.URL, out.CredsFile, out.User, out.MaxBytes, out.Replicas = n.URL, n.CredsFile, n.User, n.MaxBytes, n.Replicas
+	out.TLS = eventlog.TLS{CAFile: n.TLS.CAFile, CertFile: n.TLS.CertFile, KeyFile: n.TLS.KeyFile}
+	if n.SyncInterval > 0 {
+		out.Sync = n.SyncInterval.String()
+	}
+	return out
+}
+
+// New opens the log, binds the listener and wires everything; it reads no
+// tracker so far. On an error nothing is left open.
+func New(ctx context.Context, opts Options) (*App, error) {
+	a := &App{opts: opts}
+	log, err := eventlog.Open(ctx, LogConfig(opts.Config, opts.DataDir), opts.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("open event log: %w", err)
+	}
+	a.log = log
+	if err := a.wire(ctx); err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	return a, nil
+}
+
+func (a *App) wire(ctx context.Context) error {
+	cfg := a.opts.Config
+	a.exporter = exporter.New(exporter.Build{Version: a.opts.Version, Revision: a.opts.Revision}, a.service)
+	a.processor = processor.New(processor.Config{
+		Policy: cfg.Policy(), Log: a.log, Logger: a.opts.Logger, OnSnapshot: a.exporter.Update,
+	})
+	for i := range cfg.Sources {
+		s := &cfg.Sources[i]
+		source, err := NewSource(s, a.opts.Logger)
+		if err != nil {
+			return err
+		}
+		a.runners = append(a.runners, connector.NewRunner(connector.Config{
+			Name: s.Name, Source: source, PollInterval: s.PollInterval, CensusInterval: CensusInterval,
+			Overlaps:  s.Type != config.File, // a file holds what somebody wrote into it, repeats included
+			Publisher: a.log, Cursors: cursors{a.log}, Facts: a.processor,
+			Progress: a.opts.Progress, Logger: a.opts.Logger,
+		}))
+	}
+	var token func() (string, error)
+	if cfg.Web.IngestToken.IsSet() {
+		token = cfg.Web.IngestToken.Read
+	}
+	server, err := web.New(web.Options{
+		Listen: a.opts.Listen, ConfigFile: a.opts.WebConfigFile,
+		Snapshots: a.processor, Log: a.log, Publisher: a.log, Health: a, Metrics: a.exporter,
+		IngestToken: token, Debug: a.opts.Debug, Logger: a.opts.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	a.server = server
+	return server.Listen(ctx)
+}
+
+// Addr returns the address that the service listens on.
+func (a *App) Addr() net.Addr { return a.server.Addr() }
+
+// Run works until ctx ends, then stops every part and returns nil. Any other
+// return is the error of the part that failed first. It is called once.
+func (a *App) Run(ctx context.Context) error {
+	a.opts.Logger.Info("listening", "address", a.Addr().String())
+	group, running := errgroup.WithContext(ctx)
+	// The connectors stop first, so that what they published is still taken.
+	reading, stopReading := context.WithCancel(running)
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopReading()
+	defer stopServing()
+	group.Go(func() error { defer stopServing(); return a.readTrackers(reading) })
+	group.Go(func() error { defer stopReading(); return a.processor.Run(serving) })
+	group.Go(func() error { defer stopReading(); return a.server.Serve(serving) })
+	group.Go(func() error { a.watchLog(serving); return nil })
+	err := group.Wait()
+	a.opts.Logger.Info("stopping")
+	return errors.Join(err, a.log.Close())
+}
+
+// readTrackers runs the connectors once the log has been replayed: before that
+// nobody knows which facts it holds.
+func (a *App) readTrackers(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-a.processor.CaughtUp():
+	}
+	var group errgroup.Group
+	for _, r := range a.runners {
+		group.Go(func() error { return r.Run(ctx) })
+	}
+	err := group.Wait()
+	<-ctx.Done() // also where there are no sources, or none is left
+	return err
+}
+
+// watchLog keeps the size of the log at hand.
+func (a *App) watchLog(ctx context.Context) {
+	tick := time.NewTicker(30 * time.Second)
+	defer tick.Stop()
+	for {
+		if stats, err := a.log.Stats(ctx); err == nil {
+			a.logBytes.Store(stats.Bytes)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Ready reports whether the numbers can be relied upon: the log was replayed,
+// a snapshot was made, and every source has been polled once or has failed.
+func (a *App) Ready() (ok bool, reasons []string) {
+	status := a.processor.Status()
+	switch {
+	case !status.CaughtUp:
+		reasons = append(reasons, fmt.Sprintf("replaying the log: %d messages to go", status.Pending))
+	case status.SnapshotAt.IsZero():
+		reasons = append(reasons, "computing the first snapshot")
+	}
+	for _, r := range a.runners {
+		if s := r.Status(); !s.Polled {
+			reasons = append(reasons, fmt.Sprintf("source %s: first poll under way, %.0f %% read", s.Name, 100*s.Backfill))
+		}
+	}
+	return len(reasons) == 0, reasons
+}
+
+// service gathers what the exporter shows about the service itself.
+func (a *App) service() exporter.Service {
+	status := a.processor.Status()
+	out := exporter.Service{
+		Log: exporter.Log{Changes: status.Changes, Rejected: status.Rejected, Bytes: a.logBytes.Load()},
+		Processor: exporter.Processor{
+			Pending: status.Pending, SnapshotAt: status.SnapshotAt, SnapshotDuration: status.SnapshotDuration,
+		},
+	}
+	for _, r := range a.runners {
+		s := r.Status()
+		source := exporter.SourceStatus{
+			Name: s.Name, LastSuccess: s.LastSuccess, Lag: &s.Lag, Requests: s.Requests, Backfill: s.Backfill,
+		}
+		if s.RateLimitKnown {
+			source.RateLimitRemaining = &s.RateLimitRemaining
+		}
+		for reason, n := range s.Dropped {
+			out.Log.Rejected[reason] += uint64(n)
+		}
+		out.Sources = append(out.Sources, source)
+	}
+	return out
+}
+
+// cursors gives the event log's cursors the errors of the connectors' contract.
+type cursors struct{ *eventlog.Log }
+
+func (c cursors) StoreCursor(ctx context.Context, source string, cursor []byte, revision uint64) (uint64, error) {
+	next, err := c.Log.StoreCursor(ctx, source, cursor, revision)
+	if errors.Is(err, eventlog.ErrStale) {
+		return 0, fmt.Errorf("%w: %w", connector.ErrStale, err)
+	}
+	return next, err
+}
