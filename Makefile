@@ -9,6 +9,9 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 TOOL     := go tool -modfile=$(CURDIR)/internal/tools/go.mod
 PROMTOOL := $(CURDIR)/.cache/promtool
 
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+
 export CGO_ENABLED = 0
 export FLOWMETRICS_PROMTOOL = $(PROMTOOL)
 
@@ -62,7 +65,7 @@ generate: ## Regenerate the committed generated code
 
 # Compares the files themselves and not with the last commit, so that it also
 # tells the truth about a tree with uncommitted changes.
-FILES = git ls-files -z -co --exclude-standard | xargs -0 sha256sum 2>/dev/null | sort -k 2
+FILES = git ls-files -z -co --exclude-standard | { xargs -0 sha256sum 2>/dev/null || true; } | sort -k 2
 
 .PHONY: verify
 verify: ## Fail where generated code is not what make generate makes
