@@ -136,7 +136,7 @@ type poll struct {
 	*Runner
 	cursor   Cursor // the stored one
 	revision uint64
-	advanced bool  // something was taken
+	advanced bool  // the cursor has moved
 	err      error // of the first batch that could not be taken
 	dropped  int   // invalid changes
 }
@@ -196,7 +196,6 @@ func (p *poll) take(ctx context.Context, b Batch) error {
 	if err := p.publish(ctx, p.admit(b.Changes)); err != nil {
 		return err
 	}
-	p.advanced = true
 	// Only now may the cursor stand for the batch (I1).
 	if b.Cursor != nil && !bytes.Equal(b.Cursor, p.cursor) {
 		revision, err := p.cfg.Cursors.StoreCursor(ctx, p.cfg.Name, b.Cursor, p.revision)
@@ -204,6 +203,7 @@ func (p *poll) take(ctx context.Context, b Batch) error {
 			return fmt.Errorf("store cursor: %w", err)
 		}
 		p.cursor, p.revision, p.badCursor = bytes.Clone(b.Cursor), revision, false
+		p.advanced = true
 	}
 	p.progressed(b)
 	return nil

@@ -201,10 +201,10 @@ func TestRunnerGivesWayWhenAlwaysStale(t *testing.T) {
 		r := connector.NewRunner(m.config(sourceFunc(func(ctx context.Context, from connector.Cursor, emit func(connector.Batch) error) error {
 			polls++
 			m.revisions["tracker"]++
-			return emit(connector.Batch{Cursor: connector.Cursor(strconv.Itoa(polls))})
+			return emit(connector.Batch{Changes: changes(0, 1), Cursor: connector.Cursor(strconv.Itoa(polls))})
 		})))
-		run(t, r, 500*time.Millisecond)
-		if polls != 3 || !strings.Contains(r.Status().LastError, "somebody else") {
+		run(t, r, time.Minute) // fails after 0, 1, 3, 7, 15 and 31 seconds and a little
+		if polls < 15 || polls > 18 || !strings.Contains(r.Status().LastError, "somebody else") {
 			t.Errorf("%d polls, error %q", polls, r.Status().LastError)
 		}
 	})
