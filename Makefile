@@ -5,9 +5,10 @@ FUZZTIME ?= 10s
 RUN      ?= .
 ARGS     ?=
 
-VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-TOOL     := go tool -modfile=$(CURDIR)/internal/tools/go.mod
-PROMTOOL := $(CURDIR)/.cache/promtool
+VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION_IN := github.com/flowmetrics/flowmetrics/internal/cli.Version
+TOOL       := go tool -modfile=$(CURDIR)/internal/tools/go.mod
+PROMTOOL   := $(CURDIR)/.cache/promtool
 
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -27,7 +28,7 @@ run: build ## Build and start the demo; ARGS are its flags
 
 .PHONY: build
 build: ## Build bin/flowmetrics
-	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/flowmetrics ./cmd/flowmetrics
+	go build -trimpath -ldflags '-s -w -X $(VERSION_IN)=$(VERSION)' -o bin/flowmetrics ./cmd/flowmetrics
 
 .PHONY: test
 test: $(PROMTOOL) ## Run all tests; RUN picks some by name

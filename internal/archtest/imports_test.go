@@ -31,7 +31,7 @@ var allowed = map[string][]string{
 	"internal/sim":       {"internal/flow", "internal/connector", "internal/connector/jira"},
 
 	"internal/app": {"internal/...", "golang.org/x/sync/...", "github.com/prometheus/..."},
-	"internal/cli": {"internal/...", "github.com/alecthomas/kong", "golang.org/x/term"},
+	"internal/cli": {"internal/...", "github.com/alecthomas/kong", "golang.org/x/sync/...", "golang.org/x/term"},
 
 	"internal/archtest": {},
 }
