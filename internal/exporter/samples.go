@@ -1,0 +1,126 @@
+package exporter
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/flowmetrics/flowmetrics/internal/flow"
+	dto "github.com/prometheus/client_model/go"
+)
+
+// maxStatuses bounds the statuses of a value stream in one family (I7): a
+// tracker may have hundreds.
+const maxStatuses = 20
+
+// otherStatuses stands for the statuses beyond maxStatuses.
+const otherStatuses = "other"
+
+// A statusState is a tracker status with the state that it had.
+type statusState struct {
+	status string
+	state  flow.State
+}
+
+// largest returns the statuses of the largest weights, at most maxStatuses.
+func largest(weights map[statusState]float64) map[statusState]bool {
+	order := slices.SortedFunc(maps.Keys(weights), func(a, b statusState) int {
+		return cmp.Or(cmp.Compare(weights[b], weights[a]), cmp.Compare(a.status, b.status), cmp.Compare(a.state, b.state))
+	})
+	kept := map[statusState]bool{}
+	for _, s := range order[:min(len(order), maxStatuses)] {
+		kept[s] = true
+	}
+	return kept
+}
+
+// bounded adds up what is not kept as other statuses of the same state.
+func bounded(values map[statusState]float64, kept map[statusState]bool) map[statusState]float64 {
+	out := make(map[statusState]float64, len(kept)+1)
+	for s, v := range values {
+		if !kept[s] {
+			s.status = otherStatuses
+		}
+		out[s] += v
+	}
+	return out
+}
+
+// sorted returns the statuses by name, then state.
+func sorted(values map[statusState]float64) []statusState {
+	return slices.SortedFunc(maps.Keys(values), func(a, b statusState) int {
+		return cmp.Or(cmp.Compare(a.status, b.status), cmp.Compare(a.state, b.state))
+	})
+}
+
+var statusLoad = eachStream(func(m *flow.Measures, out *samples) {
+	items := map[statusState]float64{}
+	for _, s := range m.Load.ByStatus {
+		items[statusState{s.Status, s.State}] += float64(s.Items)
+	}
+	items = bounded(items, largest(items))
+	for _, s := range sorted(items) {
+		out.add(items[s], s.status, s.state.String())
+	}
+})
+
+// statusTimes shows the same statuses in each window: the largest by the time
+// in all windows together.
+var statusTimes = eachStream(func(m *flow.Measures, out *samples) {
+	weights := map[statusState]float64{}
+	windows := make([]map[statusState]float64, len(m.Windows))
+	for i := range m.Windows {
+		windows[i] = map[statusState]float64{}
+		for _, s := range m.Windows[i].Status {
+			seconds := s.Time.Seconds()
+			weights[statusState{s.Status, s.State}] += seconds
+			windows[i][statusState{s.Status, s.State}] += seconds
+		}
+	}
+	kept := largest(weights)
+	for i := range windows {
+		times := bounded(windows[i], kept)
+		for _, s := range sorted(times) {
+			out.add(times[s], s.status, s.state.String(), m.Windows[i].Window.Name)
+		}
+	}
+})
+
+var flowTimeBounds = func() []float64 {
+	var bounds []float64
+	for _, b := range flow.FlowTimeBounds() {
+		bounds = append(bounds, b.Seconds())
+	}
+	return bounds
+}()
+
+// histogram appends the flow times at the completions of one item type.
+func (s *samples) histogram(t *flow.Totals, values ...string) {
+	h := &dto.Histogram{}
+	below := uint64(0)
+	for i := range flowTimeBounds {
+		below += uint64(t.FlowTimeBuckets[i])
+		cumulative := below
+		h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: &flowTimeBounds[i], CumulativeCount: &cumulative})
+	}
+	n, sum := uint64(t.FlowTimeCount), t.FlowTimeSum.Seconds()
+	h.SampleCount, h.SampleSum = &n, &sum
+	s.metric(values).Histogram = h
+}
+
+// sources returns the sources that the value streams name or that have
+// unmapped statuses, sorted.
+func sources(s *flow.Snapshot) []string {
+	names := map[string]bool{}
+	for source := range s.Quality.UnmappedItems {
+		names[source] = true
+	}
+	for _, m := range s.ValueStreams {
+		for _, in := range m.ValueStream.Include {
+			if in.Source != "" {
+				names[in.Source] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
