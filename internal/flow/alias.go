@@ -11,7 +11,7 @@ import (
 // record, and any of its facts shows that the work is not neglected.
 type links struct {
 	record  map[uint32]uint32   // alias → item of record
-	aliases map[uint32][]uint32 // item of record → aliases, ascending
+	aliases map[uint32][]uint32 // item of record → aliases, by source/item
 }
 
 // hidden reports whether the item is an alias.
@@ -45,7 +45,7 @@ func (l *Ledger) links(t int64) *links {
 		}
 	}
 	for _, list := range k.aliases {
-		slices.Sort(list)
+		slices.SortFunc(list, func(a, b uint32) int { return strings.Compare(l.fullID(a), l.fullID(b)) })
 	}
 	return k
 }

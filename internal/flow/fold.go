@@ -234,7 +234,8 @@ func (n *lens) mergeEvidence(it uint32, t int64, aliases []uint32) {
 	for _, a := range aliases {
 		n.facts = append(n.facts, n.ledger.sorted(nil, a, t)...)
 	}
-	n.ledger.sort(n.facts)
+	// Stable, for one id may occur in two sources.
+	slices.SortStableFunc(n.facts, n.ledger.compare)
 	n.own = make([]bool, len(n.facts))
 	for i, f := range n.facts {
 		n.own[i] = own[f]

@@ -48,7 +48,7 @@ type Ledger struct {
 
 	duplicates []int64 // when each further change is dated
 	conflicts  []conflict
-	keys       map[uint32][]keyFrom // of items that had more than one display key
+	keys       map[uint32][]keyFact // of items: the facts with another display key than the item's
 	names      map[statusID]*statusNames
 	aliases    map[uint32]struct{} // items with an ALIAS fact
 }
@@ -79,16 +79,16 @@ type bodyField struct {
 
 type item struct {
 	id     string
-	key    keyFrom
+	key    string // the display key of all its facts but those in Ledger.keys
 	source uint32
 	head   uint32 // index + 1 of the latest fact added
 	facts  uint32
 }
 
-// keyFrom is a display key and the earliest fact that has it.
-type keyFrom struct {
+// keyFact is the display key that one fact has.
+type keyFact struct {
+	fact uint32
 	text string
-	at   int64
 }
 
 type conflict struct {
@@ -125,7 +125,7 @@ func NewLedger() *Ledger {
 		index:   make([]uint32, 1024),
 		newest:  math.MinInt64,
 		seed:    maphash.MakeSeed(),
-		keys:    map[uint32][]keyFrom{},
+		keys:    map[uint32][]keyFact{},
 		names:   map[statusID]*statusNames{},
 		aliases: map[uint32]struct{}{},
 	}
@@ -192,7 +192,7 @@ func (l *Ledger) add(c *Change) (Outcome, uint32) {
 	l.items[it].head = i + 1
 	l.items[it].facts++
 	l.newest = max(l.newest, at)
-	l.noteKey(it, c.Key, at)
+	l.noteKey(it, i, c.Key)
 	l.noteFields(it, &f)
 	return Added, it
 }
@@ -431,35 +431,45 @@ func (l *Ledger) grow() {
 	}
 }
 
-// noteKey keeps the display keys that an item went by.
-func (l *Ledger) noteKey(it uint32, key string, at int64) {
+// noteKey keeps the display key of a new fact: nearly always that of the item.
+func (l *Ledger) noteKey(it, index uint32, key string) {
 	main := &l.items[it].key
 	switch {
-	case key == "":
-	case main.text == "":
-		*main = keyFrom{strings.Clone(key), at}
-	case main.text == key:
-		main.at = min(main.at, at)
+	case key == *main:
+	case *main == "":
+		*main = strings.Clone(key)
+		l.eachFact(it, func(i uint32, _ *fact) {
+			if i != index {
+				l.keys[it] = append(l.keys[it], keyFact{i, ""})
+			}
+		})
 	default:
-		more := l.keys[it]
-		i := slices.IndexFunc(more, func(k keyFrom) bool { return k.text == key })
-		if i < 0 {
-			l.keys[it] = append(more, keyFrom{strings.Clone(key), at})
-		} else {
-			more[i].at = min(more[i].at, at)
-		}
+		l.keys[it] = append(l.keys[it], keyFact{index, strings.Clone(key)})
 	}
 }
 
-// key returns an item's display key as of an instant: the one that came last.
+// key returns an item's display key as of an instant: that of its latest fact
+// that has one.
 func (l *Ledger) key(it uint32, t int64) string {
-	best := keyFrom{}
-	for _, k := range append([]keyFrom{l.items[it].key}, l.keys[it]...) {
-		if k.text != "" && k.at < t && (best.text == "" || k.at > best.at || k.at == best.at && k.text > best.text) {
-			best = k
+	if len(l.keys[it]) == 0 {
+		return l.items[it].key
+	}
+	for _, f := range slices.Backward(l.sorted(nil, it, t)) {
+		if key := l.keyOf(it, f); key != "" {
+			return key
 		}
 	}
-	return best.text
+	return ""
+}
+
+// keyOf returns the display key that a fact of an item has.
+func (l *Ledger) keyOf(it uint32, f *fact) string {
+	for _, k := range l.keys[it] {
+		if l.fact(k.fact) == f {
+			return k.text
+		}
+	}
+	return l.items[it].key
 }
 
 // noteFields keeps what has to be found without walking all facts: the names of
@@ -665,7 +675,7 @@ func (l *Ledger) asOf(t int64) *Ledger {
 		if i < l.count {
 			if f := l.fact(uint32(i)); f.at < t {
 				c := l.change(owner[i], f)
-				c.Key = l.key(owner[i], f.at+1)
+				c.Key = l.keyOf(owner[i], f)
 				past.Add(&c)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,7 @@ func drawLog(t *rapid.T) []flow.Change {
 		items = append(items, pick(t, "source", "a", "a", "b")+"/"+fmt.Sprint(i+8))
 	}
 	var log []flow.Change
+	told := map[string]int{} // changes a source
 	for _, name := range items {
 		source, item, _ := strings.Cut(name, "/")
 		kinds := []flow.Kind{flow.Created}
@@ -115,17 +117,20 @@ func drawLog(t *rapid.T) []flow.Change {
 		}
 		for i, kind := range kinds {
 			c := flow.Change{
-				// Ids are unique in a source, and their order is not that of time.
-				ID: fmt.Sprintf("%d%s", rapid.IntRange(1, 12).Draw(t, "id"), strings.Repeat("x", i)) + item, Source: source, Item: item, Kind: kind,
+				ID: drawID(t, told[source]), Source: source, Item: item, Kind: kind,
 				Container: pick(t, "container", "P", "P", "P", "Q", "x/y", ""),
 				At:        drawInstant(t, "at"), Sequence: rapid.Int64Range(0, 1).Draw(t, "sequence"),
 				Fields: drawFields(t, items),
+			}
+			told[source]++
+			if n, err := strconv.ParseInt(c.ID, 10, 64); err == nil && chance(t, 4, "sequence is id") {
+				c.Sequence = n
 			}
 			if i == 0 && kind != flow.Updated && chance(t, 2, "early") {
 				c.At = grid(rapid.IntRange(0, 4).Draw(t, "born"))
 			}
 			if chance(t, 3, "keyed") {
-				c.Key = pick(t, "key", "P-1")
+				c.Key = pick(t, "key", "P-1", "Q-2", "R-3")
 			}
 			log = append(log, c)
 		}
@@ -142,6 +147,16 @@ func drawLog(t *rapid.T) []flow.Change {
 		log = append(log, c)
 	}
 	return rapid.Permutation(log).Draw(t, "order")
+}
+
+// drawID draws an id that is unique in its source and whose order is not that of
+// time: "10" comes before "9".
+func drawID(t *rapid.T, n int) string {
+	prefix := rapid.IntRange(1, 12).Draw(t, "id")
+	if chance(t, 2, "text id") {
+		return fmt.Sprintf("%d:%d", prefix, n)
+	}
+	return fmt.Sprintf("%d%02d", prefix, n)
 }
 
 func drawWorkflow(t *rapid.T, name string) *flow.Workflow {

@@ -99,9 +99,9 @@ func histories(facts []flow.Change) []*history {
 		}
 		h.facts = birthFirst(h.own, evidence)
 		h.censored = !slices.ContainsFunc(h.own, func(c flow.Change) bool { return c.Kind == flow.Created })
-		for _, f := range h.facts {
-			if !f.evidence && f.Key != "" {
-				h.key = f.Key
+		for _, c := range h.own {
+			if c.Key != "" {
+				h.key = c.Key
 			}
 		}
 		result = append(result, h)
@@ -132,11 +132,14 @@ func birthFirst(own, evidence []flow.Change) []fact {
 		}
 	}
 	sort.Slice(facts, func(i, j int) bool {
-		a, b := facts[i].Change, facts[j].Change
-		if earlier(a, b) || earlier(b, a) {
-			return earlier(a, b)
+		a, b := facts[i], facts[j]
+		switch {
+		case earlier(a.Change, b.Change) || earlier(b.Change, a.Change):
+			return earlier(a.Change, b.Change)
+		case a.evidence != b.evidence: // one id in two sources: nothing else is left to order by
+			return b.evidence
 		}
-		return a.Source+"/"+a.Item < b.Source+"/"+b.Item // of different sources
+		return a.Source+"/"+a.Item < b.Source+"/"+b.Item
 	})
 	for i, f := range facts {
 		if f.Kind == flow.Created && !f.evidence {
