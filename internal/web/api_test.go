@@ -229,6 +229,9 @@ func TestChangesFailBeforeTheFirstPiece(t *testing.T) {
 		w := f.do("GET", target, "")
 		wantStatus(t, w, http.StatusServiceUnavailable)
 		wantBody(t, w, `{"error":"the log cannot be read now"}`+"\n")
+		if got := w.Header().Get(PositionHeader); got != "" {
+			t.Errorf("an answer without the log has position %s", got)
+		}
 		if !strings.Contains(f.logged.String(), "disk on fire") {
 			t.Error("the log has no cause")
 		}

@@ -192,7 +192,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer s.listener.Close() // web.Serve leaves it open where the configuration file went bad
 	// Requests outlive ctx by stopTimeout, so that one in progress can end well.
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
+	defer cancel() // of those that do not
 	server := &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -215,7 +215,6 @@ func (s *Server) Serve(ctx context.Context) error {
 	bounded, stop := context.WithTimeout(requests, stopTimeout)
 	defer stop()
 	if err := server.Shutdown(bounded); err != nil {
-		cancel()
 		s.log.Warn("requests were cut off by the end of the service", "after", stopTimeout.String())
 		if err := server.Close(); err != nil {
 			return fmt.Errorf("close HTTP server: %w", err)
