@@ -1,13 +1,10 @@
 package connector
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 )
@@ -51,46 +48,3 @@ func (r Registry) New(typeName string, spec Spec) (Source, error) {
 
 // Types returns the names of the types, sorted.
 func (r Registry) Types() []string { return slices.Sorted(maps.Keys(r)) }
-
-// maxSecret bounds a secret's file, in bytes.
-const maxSecret = 64 << 10
-
-// TokenFrom returns a function that reads a secret from an environment variable
-// or else from a file, anew at each call and without the white space around it.
-// It is nil where neither is named. Its errors name the variable or the file
-// and never hold the secret.
-func TokenFrom(env, file string) func() (string, error) {
-	switch {
-	case env != "":
-		return func() (string, error) {
-			token := strings.TrimSpace(os.Getenv(env))
-			if token == "" {
-				return "", fmt.Errorf("environment variable %s is empty or not set", env)
-			}
-			return token, nil
-		}
-	case file != "":
-		return func() (string, error) { return readSecret(file) }
-	}
-	return nil
-}
-
-func readSecret(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("read secret: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
-	if err != nil {
-		return "", fmt.Errorf("read secret: %w", err)
-	}
-	if len(text) > maxSecret {
-		return "", fmt.Errorf("read secret: %s is over %d bytes", path, maxSecret)
-	}
-	token := bytes.TrimSpace(text)
-	if len(token) == 0 {
-		return "", fmt.Errorf("read secret: %s is empty", path)
-	}
-	return string(token), nil
-}
