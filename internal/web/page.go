@@ -81,6 +81,7 @@ type numbersPage struct {
 	Style       template.CSS
 	At, AtISO   string
 	Past        bool
+	Waiting     []string // why the numbers cannot be relied upon yet
 	API, Policy string
 	Groups      []group
 	Quality     []fact
@@ -120,7 +121,11 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 		s.message(w, http.StatusServiceUnavailable, messagePage{Title: "No numbers", Text: "The numbers cannot be computed now. The service's log says why."})
 		return
 	}
-	s.render(w, http.StatusOK, "numbers", s.numbers(snap, !q.at.IsZero()))
+	numbers := s.numbers(snap, !q.at.IsZero())
+	if ok, reasons := s.options.Health.Ready(); !ok {
+		numbers.Waiting = reasons
+	}
+	s.render(w, http.StatusOK, "numbers", numbers)
 }
 
 func (s *Server) message(w http.ResponseWriter, status int, m messagePage) {

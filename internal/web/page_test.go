@@ -2,7 +2,9 @@ package web
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -21,7 +23,7 @@ func TestPageGolden(t *testing.T) {
 }
 
 func TestPastPageGolden(t *testing.T) {
-	f := newFixture(t)
+	f := newFixture(t, func(o *Options) { o.Health = health{"source github-main has not been polled"} })
 	f.numbers.at = func(_ context.Context, at time.Time, items bool) (*flow.Snapshot, error) {
 		if want := time.Date(2026, 6, 9, 22, 0, 0, 0, time.UTC); !at.Equal(want) || items {
 			t.Errorf("asked as of %s, items %v", at, items)
@@ -112,5 +114,64 @@ func TestNamedIsBounded(t *testing.T) {
 	parts := named(counts)
 	if len(parts) != mostListed+1 || parts[0] != "y\u00a0× 24" || parts[mostListed] != "and 5 more" {
 		t.Errorf("%q", parts)
+	}
+}
+
+// TestMeasuredNumbers goes the whole way from changes to both views of them.
+func TestMeasuredNumbers(t *testing.T) {
+	workflow := &flow.Workflow{
+		Name:         "default",
+		StatusByName: map[string]flow.State{"Backlog": flow.New, "Ready": flow.Waiting, "Doing": flow.Active, "Done": flow.Done},
+		Types:        []flow.TypeRule{{Match: "Story", Type: flow.Feature}},
+	}
+	policy := &flow.Policy{
+		Windows: flow.DefaultWindows(),
+		ValueStreams: []*flow.ValueStream{{
+			Name: "payments", Title: "Payments", Workflow: workflow, Timezone: "UTC", Location: time.UTC,
+			Include: []flow.Include{{Source: "jira", Containers: []string{"PAY"}}}, NeglectAfter: flow.DefaultNeglectAfter,
+		}},
+	}
+	ledger := flow.NewLedger()
+	for i, step := range []struct {
+		item, day, status string
+	}{
+		{"1", "01", "Backlog"}, {"1", "05", "Ready"}, {"1", "08", "Doing"}, {"1", "24", "Done"},
+		{"2", "20", "Doing"},
+	} {
+		c, err := flow.DecodeJSON(fmt.Appendf(nil, `{"id":"%d","source":"jira","container":"PAY","item":%q,"at":"2026-06-%sT00:00:00Z","kind":%q,`+
+			`"fields":[{"field":"STATUS","to":{"name":%q}},{"field":"TYPE","to":{"name":"Story"}}]}`,
+			i, step.item, step.day, map[bool]string{true: "CREATED", false: "UPDATED"}[i == 0 || i == 4], step.status))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ledger.Add(&c)
+	}
+	f := newFixture(t)
+	f.numbers.latest.Store(flow.Measure(policy, ledger, time.Date(2026, 6, 29, 0, 0, 0, 0, time.UTC), flow.Options{}))
+
+	var doc struct {
+		ValueStreams []struct {
+			Name    string
+			Windows map[string]struct {
+				FlowTime struct {
+					P85 float64 `json:"p85_seconds"`
+				} `json:"flow_time"`
+			}
+		} `json:"value_streams"`
+	}
+	if err := json.Unmarshal(f.do("GET", "/api/v1/value-streams/payments", "").Body.Bytes(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	if len(doc.ValueStreams) != 1 || doc.ValueStreams[0].Windows["7d"].FlowTime.P85 != (19*day).Seconds() {
+		t.Errorf("JSON: %+v", doc)
+	}
+	page := strings.ReplaceAll(f.do("GET", "/", "").Body.String(), "\u00a0", " ")
+	for _, want := range []string{
+		">19.0 d<", ">84.2 %<", // 16 of 19 days active
+		"<span>1</span><small>oldest 9.00 d</small>", ">feature 100.0 %<",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("page has no %s", want)
+		}
 	}
 }
