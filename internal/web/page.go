@@ -59,7 +59,7 @@ type row struct {
 	Window                                                string
 	Span                                                  string // the window's two ends
 	P50, P85, Efficiency, Average, Distribution, Velocity figure
-	Sample                                                int // timed items
+	Sample                                                int // timed items, beside every number made of them (I4)
 }
 
 // A group is the rows of one value stream.
