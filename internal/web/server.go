@@ -54,7 +54,9 @@ type Log interface {
 	// valid during the call of f only. It stops at the first error of f and
 	// returns an error that wraps it.
 	Changes(ctx context.Context, after uint64, source string, f func(position uint64, c flow.Change) error) error
-	// Rejections calls f for at most limit rejections behind a position, in order.
+	// Rejections calls f for the rejections of the messages behind a position, in
+	// order. It stops after limit of them, but never between two of one message, so
+	// that the last position is where to go on.
 	Rejections(ctx context.Context, after uint64, limit int, f func(flow.Rejection) error) error
 }
 
