@@ -116,9 +116,10 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 }
 
 func (c *client) roundTrip(ctx context.Context, method, path string, query url.Values, body, into any) error {
-	target := *c.base
-	target.Path += path
-	target.RawQuery = query.Encode()
+	target := c.base.String() + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
 	var payload io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -127,7 +128,7 @@ func (c *client) roundTrip(ctx context.Context, method, path string, query url.V
 		}
 		payload = bytes.NewReader(text)
 	}
-	r, err := http.NewRequestWithContext(ctx, method, target.String(), payload)
+	r, err := http.NewRequestWithContext(ctx, method, target, payload)
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,16 @@ type position struct {
 	Token string `json:"token,omitempty"`
 	Start int    `json:"start,omitempty"`
 	Plain bool   `json:"plain,omitempty"`
+	Back  *way   `json:"back,omitempty"`
+}
+
+// way is what a moved bound relies on: that at least so many issues follow. A
+// site that does not keep the order has fewer there, and is read on by offset
+// from where the bound was.
+type way struct {
+	Since int64 `json:"since"`
+	Start int   `json:"start"`
+	Left  int   `json:"left"`
 }
 
 // page is a part of the list and where the rest begins.
@@ -188,13 +198,18 @@ func turn(d dialect, answer *searchAnswer, at position) (page, error) {
 	default:
 		p.last = n < answer.MaxResults
 	}
+	if b := at.Back; b != nil && answer.Total != nil && *answer.Total < b.Left {
+		return page{next: position{Since: b.Since, Start: b.Start, Plain: true}}, nil
+	}
 	p.next.Start += n
-	if !at.Plain && n > 0 {
+	p.next.Back = nil
+	if !at.Plain && !p.last {
 		// Whole seconds, because some sites compare no finer.
 		switch newest := p.newest() / 1000 * 1000; {
 		case !p.sorted(at.Since):
 			p.next.Plain = true
 		case newest > at.Since:
+			p.next.Back = &way{at.Since, at.Start + n, p.total - at.Start - n}
 			p.next.Since, p.next.Start = newest, 0
 		}
 	}

@@ -177,7 +177,7 @@ func (s *Source) Poll(ctx context.Context, from connector.Cursor, emit func(conn
 		for _, c := range changes {
 			batch.Changes = append(batch.Changes, c...)
 		}
-		if len(batch.Changes) > 0 || next != at {
+		if len(batch.Changes) > 0 || !bytes.Equal(batch.Cursor, at.encode()) {
 			if err := emit(batch); err != nil {
 				return err
 			}

@@ -158,8 +158,24 @@ func golden(t *testing.T, name, got string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", path, diff)
+	if string(want) == got {
+		return
+	}
+	wanted, gotten := strings.SplitAfter(string(want), "\n"), strings.SplitAfter(got, "\n")
+	shown := 0
+	for _, d := range []struct {
+		what    string
+		in, out []string
+	}{{"missing", wanted, gotten}, {"unexpected", gotten, wanted}} {
+		for _, line := range d.in {
+			if !slices.Contains(d.out, line) && shown < 6 {
+				t.Errorf("%s: %s: %s", path, d.what, line)
+				shown++
+			}
+		}
+	}
+	if shown == 0 {
+		t.Errorf("%s: the order differs", path)
 	}
 }
 
