@@ -48,7 +48,7 @@ undefined has no sample, never 0 or NaN; a count is always there, zero included.
 | ` + "`state`" + ` | active, waiting |
 | ` + "`source`" + ` | the configured sources |
 
-The metrics of the Go runtime and of the process (` + "`go_`, `process_`" + `) follow them on the same page.
+The metrics of the Go runtime (` + "`go_`" + `) follow them on the same page.
 
 ## Flow, as of the snapshot
 

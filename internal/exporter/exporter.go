@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/flowmetrics/flowmetrics/internal/flow"
@@ -33,8 +32,7 @@ type Exporter struct {
 	page    atomic.Pointer[page]
 	// asked are the encodings that somebody has asked for. Update makes them
 	// ahead of the next scrape; one that nobody reads costs nothing.
-	asked    [numEncodings]atomic.Bool
-	deflates sync.Pool // of *flate.Writer
+	asked [numEncodings]atomic.Bool
 }
 
 var (
@@ -47,10 +45,7 @@ var (
 // once and do no I/O (I5).
 func New(build Build, service func() Service) *Exporter {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	)
+	registry.MustRegister(collectors.NewGoCollector()) // no process collector: it reads files (I5)
 	e := &Exporter{build: build, service: service, runtime: registry}
 	e.page.Store(newPage(&flow.Snapshot{}))
 	return e
@@ -142,8 +137,7 @@ func (e *Exporter) body(format expfmt.Format, gzipped bool) (parts [3][]byte, er
 	if !gzipped {
 		return [3][]byte{nil, flows.data, tail.Bytes()}, nil
 	}
-	end, err := e.gzipEnd(flows, tail.Bytes())
-	return [3][]byte{gzipHeader, flows.data, end}, err
+	return [3][]byte{gzipHeader, flows.data, gzipEnd(flows, tail.Bytes())}, nil
 }
 
 // acceptsGzip reports whether an Accept-Encoding header allows gzip.

@@ -304,7 +304,7 @@ var qualityFamilies = []family[*flow.Snapshot]{
 	},
 	{
 		name: "flow_invariant_violations", kind: gauge, labels: []string{"value_stream", "invariant"},
-		help: "Windows in which a bookkeeping identity does not hold: load is load at the end less load at the start = entries less exits, presence is area under the load curve = time of the items in flow. Anything but 0 is a bug.",
+		help: "Windows in which a bookkeeping identity does not hold. load: items in flow at the end less those at the start = entries less exits; presence: area under the load curve = time that items were in flow. Anything but 0 is a bug.",
 		from: eachStream(func(m *flow.Measures, out *samples) {
 			out.count(m.LoadMismatch, "load")
 			out.count(m.PresenceMismatch, "presence")

@@ -102,27 +102,28 @@ func deflate(plain []byte) (encoded, error) {
 // gzipHeader begins a gzip stream without a name or a time.
 var gzipHeader = []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255}
 
+// maxStored is the length of the longest stored block.
+const maxStored = 1<<16 - 1
+
 // gzipEnd completes the one gzip stream that consists of gzipHeader, a deflated
-// page and the text after it. Two streams in a row would be valid as well, but
-// not every client reads the second.
-func (e *Exporter) gzipEnd(before encoded, text []byte) ([]byte, error) {
-	var b bytes.Buffer
-	w, ok := e.deflates.Get().(*flate.Writer)
-	if ok {
-		w.Reset(&b)
-	} else {
-		var err error
-		if w, err = flate.NewWriter(&b, flate.BestSpeed); err != nil {
-			return nil, err
+// page and the text after it. The text is small and is stored as it is, which
+// costs the client less than compressing it would cost here. Two streams in a
+// row would be valid as well, but not every client reads the second.
+func gzipEnd(before encoded, text []byte) []byte {
+	end := make([]byte, 0, len(text)+5*(len(text)/maxStored+1)+8)
+	for rest, last := text, false; !last; {
+		block := rest[:min(len(rest), maxStored)]
+		rest = rest[len(block):]
+		last = len(rest) == 0
+		var final byte
+		if last {
+			final = 1
 		}
+		end = append(end, final)
+		end = binary.LittleEndian.AppendUint16(end, uint16(len(block)))
+		end = binary.LittleEndian.AppendUint16(end, ^uint16(len(block)))
+		end = append(end, block...)
 	}
-	defer e.deflates.Put(w)
-	if _, err := w.Write(text); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	end := binary.LittleEndian.AppendUint32(b.Bytes(), crc32.Update(before.crc, crc32.IEEETable, text))
-	return binary.LittleEndian.AppendUint32(end, uint32(before.size+len(text))), nil
+	end = binary.LittleEndian.AppendUint32(end, crc32.Update(before.crc, crc32.IEEETable, text))
+	return binary.LittleEndian.AppendUint32(end, uint32(before.size+len(text)))
 }
