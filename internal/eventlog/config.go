@@ -13,7 +13,7 @@ import (
 const (
 	DefaultDataDir  = "flowmetrics-data"
 	DefaultSync     = "always"
-	DefaultMaxBytes = 64 << 30
+	DefaultMaxBytes = 64 << 30 // of the server inside the process
 )
 
 // Config says where the event log is.
@@ -37,7 +37,8 @@ type Config struct {
 	// loss of power loses what came since. A killed process loses nothing either
 	// way. A NATS system has its own setting.
 	Sync string
-	// MaxBytes bounds the log; a full log refuses what is new.
+	// MaxBytes bounds the log; a full log refuses what is new. Absent, it is
+	// DefaultMaxBytes, or with URL what the system's account may store.
 	MaxBytes int64
 	// Replicas of streams in a cluster: 1, 3 or 5.
 	Replicas int
@@ -59,7 +60,7 @@ func (c Config) WithDefaults() Config {
 	if c.Sync == "" {
 		c.Sync = DefaultSync
 	}
-	if c.MaxBytes == 0 {
+	if c.MaxBytes == 0 && c.URL == "" {
 		c.MaxBytes = DefaultMaxBytes
 	}
 	if c.Replicas == 0 {
@@ -89,7 +90,7 @@ func (c Config) Validate() error {
 	if _, err := c.syncInterval(); err != nil {
 		errs = append(errs, err)
 	}
-	if c.MaxBytes < 1<<20 {
+	if c.MaxBytes != 0 && c.MaxBytes < 1<<20 {
 		wrong("max_bytes", "want at least 1 MiB, got %d bytes", c.MaxBytes)
 	}
 	if c.Replicas != 1 && c.Replicas != 3 && c.Replicas != 5 {

@@ -128,10 +128,10 @@ func (l *Log) connect(ctx context.Context, cfg Config) (*nats.Conn, error) {
 		if err == nil {
 			return nc, nil
 		}
-		// A system that is not up yet is worth waiting for; refused credentials or a
-		// certificate that does not hold are not.
-		var network net.Error
-		if !errors.Is(err, nats.ErrNoServers) && !errors.As(err, &network) {
+		// A system that is not up yet is worth waiting for; refused credentials, a
+		// file that is not there or a certificate that does not hold are not.
+		var network *net.OpError
+		if !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) && !errors.As(err, &network) {
 			return nil, fmt.Errorf("connect to event log at %s: %w", cfg.URL, err)
 		}
 		select {
@@ -151,7 +151,7 @@ func (l *Log) createStreams(ctx context.Context, cfg Config) error {
 		Compression: jetstream.S2Compression,
 		Retention:   jetstream.LimitsPolicy,
 		Discard:     jetstream.DiscardNew, // history is never dropped to make room
-		MaxBytes:    cfg.MaxBytes,
+		MaxBytes:    cfg.MaxBytes, // 0: no bound of its own
 		Replicas:    cfg.Replicas,
 		Duplicates:  duplicateWindow,
 		AllowDirect: true,
@@ -168,7 +168,6 @@ func (l *Log) createStreams(ctx context.Context, cfg Config) error {
 		Retention:         jetstream.LimitsPolicy,
 		Discard:           jetstream.DiscardOld,
 		MaxMsgs:           maxRejections,
-		MaxBytes:          min(256<<20, cfg.MaxBytes),
 		MaxMsgsPerSubject: 1,
 		Replicas:          cfg.Replicas,
 	})
