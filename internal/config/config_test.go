@@ -199,6 +199,7 @@ func TestNoSources(t *testing.T) {
 	for _, file := range []string{
 		"workflows: [{name: w}]\nvalue_streams: [{name: a, include: [{source: elsewhere}]}]\n",
 		"sources: [{name: f, type: file, path: c.jsonl}]\n",
+		"\ufeff---\r\nsources:\r\n- name: f\r\n  type: file\r\n  path: c.jsonl\r\n...\r\n", // as some editors write it
 	} {
 		c, err := Parse("flow.yaml", []byte(file))
 		if err != nil || c.Policy() == nil || len(c.Policy().Windows) != 3 {

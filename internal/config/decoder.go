@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -44,6 +45,7 @@ func (d *decoder) parse(data []byte) (root value, ok bool) {
 		d.problem(1, 1, "", "found bytes that are not UTF-8")
 		return value{}, false
 	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // some editors begin a file with it
 	tokens := lexer.Tokenize(string(data))
 	if !d.plain(tokens) {
 		return value{}, false
@@ -91,8 +93,8 @@ func (d *decoder) plain(tokens token.Tokens) bool {
 		switch t.Type {
 		case token.AnchorType, token.AliasType, token.MergeKeyType:
 			d.problem(at.Line, at.Column, "", "found an anchor, alias or merge key, want plain YAML: repeat the value")
-		case token.TagType:
-			d.problem(at.Line, at.Column, "", "found a tag, want plain YAML")
+		case token.TagType, token.DirectiveType:
+			d.problem(at.Line, at.Column, "", "found a tag or directive, want plain YAML")
 		case token.MappingKeyType:
 			d.problem(at.Line, at.Column, "", `found a "?", want plain keys`)
 		case token.SequenceStartType, token.MappingStartType:
