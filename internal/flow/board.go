@@ -24,8 +24,10 @@ type Board struct {
 	live    map[uint32]*folded
 	settled map[uint32]struct{}
 	dirty   map[uint32]struct{} // to be folded again
+	links   *links              // as of the last folding; what is linked never settles
 	streams []boardStream
 	quality Quality
+	renames int // Ledger.renames when the value streams were last measured
 	built   bool
 }
 
@@ -89,6 +91,8 @@ func (b *Board) Snapshot(t time.Time, everything bool) *Snapshot {
 	if everything {
 		b.settle(at)
 	}
+	everything = everything || b.renames != b.ledger.renames
+	b.renames = b.ledger.renames
 	s := &Snapshot{At: t.UTC().Round(0), PolicyHash: b.hash, Quality: b.quality.clone()}
 	s.Quality.Duplicates, s.Quality.Conflicts = b.ledger.duplicatesBefore(at)
 	for i := range b.streams {
@@ -112,31 +116,34 @@ func (b *Board) measure(stream int, at int64) *Measures {
 
 // refold folds again the items that changed.
 func (b *Board) refold(at int64) {
-	links := b.ledger.links(at)
+	before := b.links
+	b.links = b.ledger.links(at)
 	if !b.built {
 		b.built = true
 		for it := range uint32(len(b.ledger.items)) {
-			b.fold(it, at, links)
+			b.fold(it, at)
 		}
 		return
 	}
-	// What is linked depends on more than its own facts.
-	for alias, record := range links.record {
-		for _, it := range [...]uint32{alias, record} {
-			b.unsettle(it)
-			b.dirty[it] = struct{}{}
+	// What is linked, or was, depends on more than its own facts.
+	for _, links := range [...]*links{before, b.links} {
+		for alias, record := range links.record {
+			for _, it := range [...]uint32{alias, record} {
+				b.unsettle(it)
+				b.dirty[it] = struct{}{}
+			}
 		}
 	}
 	dirty := b.dirty
 	b.dirty = map[uint32]struct{}{}
 	for it := range dirty {
 		b.drop(it)
-		b.fold(it, at, links)
+		b.fold(it, at)
 	}
 }
 
 // fold takes an item in.
-func (b *Board) fold(it uint32, at int64, links *links) {
+func (b *Board) fold(it uint32, at int64) {
 	if b.ledger.newest >= at {
 		b.ledger.eachFact(it, func(_ uint32, f *fact) {
 			if f.at >= at {
@@ -144,16 +151,16 @@ func (b *Board) fold(it uint32, at int64, links *links) {
 			}
 		})
 	}
-	if links.hidden(it) {
+	if b.links.hidden(it) {
 		b.dirty[it] = struct{}{} // until the link goes
 		return
 	}
-	lines := foldAll(nil, b.lenses, it, at, links.evidence(it))
+	lines := foldAll(nil, b.lenses, it, at, b.links.evidence(it))
 	if len(lines) == 0 {
 		return
 	}
 	b.quality.qualify(b.ledger, lines, 1)
-	if _, waits := b.dirty[it]; !waits && b.ended(lines, at) {
+	if b.ended(it, lines, at) {
 		b.count(lines, 1)
 		b.settled[it] = struct{}{}
 		return
@@ -189,8 +196,12 @@ func (b *Board) drop(it uint32) {
 	b.touch(f.lines, func(st *boardStream) { delete(st.live, it) })
 }
 
-// ended reports whether an item no longer matters to any window.
-func (b *Board) ended(lines []timeline, at int64) bool {
+// ended reports whether an item no longer matters to any window, as far as its
+// own facts tell.
+func (b *Board) ended(it uint32, lines []timeline, at int64) bool {
+	if _, waits := b.dirty[it]; waits || len(b.links.evidence(it)) > 0 {
+		return false
+	}
 	for i := range lines {
 		last := &lines[i].segments[len(lines[i].segments)-1]
 		if last.at >= at-int64(b.keep) || last.flowing() {
@@ -203,7 +214,7 @@ func (b *Board) ended(lines []timeline, at int64) bool {
 // settle drops the timelines of items that ended long ago.
 func (b *Board) settle(at int64) {
 	for it, f := range b.live {
-		if _, waits := b.dirty[it]; waits || !b.ended(f.lines, at) {
+		if !b.ended(it, f.lines, at) {
 			continue
 		}
 		delete(b.live, it)

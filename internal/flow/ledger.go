@@ -1,13 +1,11 @@
 package flow
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"hash/maphash"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -50,6 +48,7 @@ type Ledger struct {
 	conflicts  []conflict
 	keys       map[uint32][]keyFact // of items: the facts with another display key than the item's
 	names      map[statusID]*statusNames
+	renames    int                 // facts that may have changed what a status is called
 	aliases    map[uint32]struct{} // items with an ALIAS fact
 }
 
@@ -85,36 +84,10 @@ type item struct {
 	facts  uint32
 }
 
-// keyFact is the display key that one fact has.
-type keyFact struct {
-	fact uint32
-	text string
-}
-
 type conflict struct {
 	after  int // facts added before it
 	of     uint32
 	change Change
-}
-
-type statusID struct {
-	source uint32
-	id     string
-}
-
-// statusNames are the names that a status id went by. While there is only one,
-// that is all there is to know.
-type statusNames struct {
-	name  string
-	since int64
-	all   []nameFact // once there is a second name: each naming fact
-}
-
-type nameFact struct {
-	at   int64
-	seq  int64
-	id   uint64
-	name string
 }
 
 // NewLedger returns an empty ledger.
@@ -310,255 +283,6 @@ func appendValue(b []byte, v *Value) []byte {
 	return appendText(appendText(appendText(b, v.ID), v.Name), v.Category)
 }
 
-// plainNumber reads an id that is a number in its only decimal form.
-func plainNumber(id string) (uint64, bool) {
-	if len(id) == 0 || len(id) > 18 || (id[0] == '0' && len(id) > 1) {
-		return 0, false
-	}
-	var n uint64
-	for i := range len(id) {
-		d := id[i] - '0'
-		if d > 9 {
-			return 0, false
-		}
-		n = n*10 + uint64(d)
-	}
-	return n, true
-}
-
-const (
-	idText     = 0 // id>>2 is a place in Ledger.ids
-	idNumber   = 1 // id>>2 is the id
-	idSequence = 3 // ... and the sequence as well
-)
-
-// packID stores an id in eight bytes: most trackers' ids are numbers, and some
-// connectors give them as sequence, too.
-func (l *Ledger) packID(c *Change, number uint64, isNumber bool) uint64 {
-	switch {
-	case !isNumber:
-		place := uint64(len(l.ids))
-		l.ids = appendText(l.ids, c.ID)
-		return place<<2 | idText
-	case c.Sequence == int64(number):
-		return number<<2 | idSequence
-	default:
-		return number<<2 | idNumber
-	}
-}
-
-// appendID appends an id's text.
-func (l *Ledger) appendID(b []byte, id uint64) []byte {
-	if id&3 != idText {
-		return strconv.AppendUint(b, id>>2, 10)
-	}
-	text := l.ids[id>>2:]
-	n, size := binary.Uvarint(text)
-	return append(b, text[size:size+int(n)]...)
-}
-
-func (l *Ledger) compareIDs(a, b uint64) int {
-	if a == b {
-		return 0
-	}
-	var x, y [64]byte
-	return bytes.Compare(l.appendID(x[:0], a), l.appendID(y[:0], b))
-}
-
-func (l *Ledger) sequence(f *fact) int64 {
-	if f.id&3 == idSequence {
-		return int64(f.id >> 2)
-	}
-	return l.bodies[f.body].sequence
-}
-
-// find returns the place of an id in the index, or the free place for it.
-func (l *Ledger) find(source uint32, id string, number uint64, isNumber bool) (slot int, known bool) {
-	mask := len(l.index) - 1
-	for slot = int(l.hash(source, id, number, isNumber)) & mask; ; slot = (slot + 1) & mask {
-		n := l.index[slot]
-		if n == 0 {
-			return slot, false
-		}
-		f := l.fact(n - 1)
-		if l.bodies[f.body].source != source || (f.id&3 == idText) == isNumber {
-			continue
-		}
-		if isNumber {
-			if f.id>>2 == number {
-				return slot, true
-			}
-			continue
-		}
-		text := l.ids[f.id>>2:]
-		length, size := binary.Uvarint(text)
-		if string(text[size:size+int(length)]) == id {
-			return slot, true
-		}
-	}
-}
-
-func (l *Ledger) hash(source uint32, id string, number uint64, isNumber bool) uint64 {
-	h := uint64(source+1) * 0x9e3779b97f4a7c15
-	if isNumber {
-		h ^= number * 0xff51afd7ed558ccd
-	} else {
-		h ^= maphash.String(l.seed, id)
-	}
-	h ^= h >> 32
-	h *= 0xc4ceb9fe1a85ec53
-	return h ^ h>>29
-}
-
-func (l *Ledger) grow() {
-	l.index = make([]uint32, 2*len(l.index))
-	mask := len(l.index) - 1
-	for i := range uint32(l.count) {
-		f := l.fact(i)
-		var h uint64
-		if f.id&3 == idText {
-			text := l.ids[f.id>>2:]
-			n, size := binary.Uvarint(text)
-			h = l.hash(l.bodies[f.body].source, string(text[size:size+int(n)]), 0, false)
-		} else {
-			h = l.hash(l.bodies[f.body].source, "", f.id>>2, true)
-		}
-		slot := int(h) & mask
-		for l.index[slot] != 0 {
-			slot = (slot + 1) & mask
-		}
-		l.index[slot] = i + 1
-	}
-}
-
-// noteKey keeps the display key of a new fact: nearly always that of the item.
-func (l *Ledger) noteKey(it, index uint32, key string) {
-	main := &l.items[it].key
-	switch {
-	case key == *main:
-	case *main == "":
-		*main = strings.Clone(key)
-		l.eachFact(it, func(i uint32, _ *fact) {
-			if i != index {
-				l.keys[it] = append(l.keys[it], keyFact{i, ""})
-			}
-		})
-	default:
-		l.keys[it] = append(l.keys[it], keyFact{index, strings.Clone(key)})
-	}
-}
-
-// key returns an item's display key as of an instant: that of its latest fact
-// that has one.
-func (l *Ledger) key(it uint32, t int64) string {
-	if len(l.keys[it]) == 0 {
-		return l.items[it].key
-	}
-	for _, f := range slices.Backward(l.sorted(nil, it, t)) {
-		if key := l.keyOf(it, f); key != "" {
-			return key
-		}
-	}
-	return ""
-}
-
-// keyOf returns the display key that a fact of an item has.
-func (l *Ledger) keyOf(it uint32, f *fact) string {
-	for _, k := range l.keys[it] {
-		if l.fact(k.fact) == f {
-			return k.text
-		}
-	}
-	return l.items[it].key
-}
-
-// noteFields keeps what has to be found without walking all facts: the names of
-// status ids, and which items are aliases.
-func (l *Ledger) noteFields(it uint32, f *fact) {
-	b := &l.bodies[f.body]
-	for _, bf := range b.fields {
-		switch bf.field {
-		case FieldStatus:
-			if v := l.values.list[bf.to]; v.ID != "" && v.Name != "" {
-				l.noteName(statusID{b.source, v.ID}, v.Name, f)
-			}
-		case FieldAlias:
-			l.aliases[it] = struct{}{}
-		}
-	}
-}
-
-func (l *Ledger) noteName(id statusID, name string, f *fact) {
-	n := l.names[id]
-	switch {
-	case n == nil:
-		l.names[id] = &statusNames{name: name, since: f.at}
-	case n.all != nil:
-		n.all = append(n.all, nameFact{f.at, l.sequence(f), f.id, name})
-	case n.name == name:
-		n.since = min(n.since, f.at)
-	default:
-		n.all = l.namingFacts(id)
-	}
-}
-
-// namingFacts collects every fact that gives a status id a name.
-func (l *Ledger) namingFacts(id statusID) []nameFact {
-	var all []nameFact
-	for i := range uint32(l.count) {
-		f := l.fact(i)
-		if b := &l.bodies[f.body]; b.source == id.source {
-			for _, bf := range b.fields {
-				if v := l.values.list[bf.to]; bf.field == FieldStatus && v.ID == id.id && v.Name != "" {
-					all = append(all, nameFact{f.at, l.sequence(f), f.id, v.Name})
-				}
-			}
-		}
-	}
-	return all
-}
-
-// statusName returns what a status is called as of an instant: the latest name
-// that a fact of the source gives its id, else its own, else id:N (R24).
-func (l *Ledger) statusName(source uint32, status uint32, t int64) string {
-	v := l.values.list[status]
-	if v.ID == "" {
-		return v.Name
-	}
-	if n := l.names[statusID{source, v.ID}]; n != nil {
-		if n.all == nil && n.since < t {
-			return n.name
-		}
-		best := -1
-		for i := range n.all {
-			if a := &n.all[i]; a.at < t && (best < 0 || l.compareNames(a, &n.all[best]) >= 0) {
-				best = i
-			}
-		}
-		if best >= 0 {
-			return n.all[best].name
-		}
-	}
-	return "id:" + v.ID
-}
-
-func (l *Ledger) compareNames(a, b *nameFact) int {
-	switch {
-	case a.at != b.at:
-		return compare(a.at, b.at)
-	case a.seq != b.seq:
-		return compare(a.seq, b.seq)
-	}
-	return l.compareIDs(a.id, b.id)
-}
-
-func compare(a, b int64) int {
-	if a < b {
-		return -1
-	}
-	return 1
-}
-
 // Known reports whether the ledger holds a change.
 func (l *Ledger) Known(source, id string) bool {
 	ref, ok := l.texts.refs[source]
@@ -583,6 +307,13 @@ func (l *Ledger) Facts(source, id string) []Change {
 		changes[i] = l.change(it, f)
 	}
 	return changes
+}
+
+func (l *Ledger) sequence(f *fact) int64 {
+	if f.id&3 == idSequence {
+		return int64(f.id >> 2)
+	}
+	return l.bodies[f.body].sequence
 }
 
 // change restores a change from a fact.
@@ -634,6 +365,13 @@ func (l *Ledger) compare(a, b *fact) int {
 		return compare(x, y)
 	}
 	return l.compareIDs(a.id, b.id)
+}
+
+func compare(a, b int64) int {
+	if a < b {
+		return -1
+	}
+	return 1
 }
 
 // duplicatesBefore counts the duplicates and conflicts dated before t.

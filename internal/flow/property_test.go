@@ -47,6 +47,27 @@ var statuses = []flow.Value{
 	{}, // taken off the board
 }
 
+// drawStep draws the one thing that happens at a time in an ordinary life: on a
+// board, or where there is only open and closed.
+func drawStep(t *rapid.T, life string) []flow.FieldChange {
+	if life == "on a board" {
+		return []flow.FieldChange{{Field: flow.FieldStatus, To: pick(t, "step", statuses[:13]...)}}
+	}
+	return []flow.FieldChange{pick(t, "step",
+		flow.FieldChange{Field: flow.FieldState, To: flow.Value{Name: "open"}},
+		flow.FieldChange{Field: flow.FieldState, To: flow.Value{Name: "closed"}},
+		flow.FieldChange{Field: flow.FieldState, To: flow.Value{Name: "closed", Category: "completed"}},
+		flow.FieldChange{Field: flow.FieldState, To: flow.Value{Name: "closed", Category: "duplicate"}},
+		flow.FieldChange{Field: flow.FieldAssigned, To: flow.Value{Name: "true"}},
+		flow.FieldChange{Field: flow.FieldAssigned, To: flow.Value{Name: "false"}},
+		flow.FieldChange{Field: flow.FieldPullRequest, To: flow.Value{ID: "x/y#1", Name: "opened"}},
+		flow.FieldChange{Field: flow.FieldPullRequest, To: flow.Value{ID: "x/y#1", Name: "review_requested"}},
+		flow.FieldChange{Field: flow.FieldPullRequest, To: flow.Value{ID: "x/y#2", Name: "merged"}},
+		flow.FieldChange{Field: flow.FieldLabel, To: flow.Value{Name: "go"}},
+		flow.FieldChange{Field: flow.FieldLabel, From: flow.Value{Name: "go"}},
+	)}
+}
+
 // drawFields draws what happens together in one change.
 func drawFields(t *rapid.T, items []string) []flow.FieldChange {
 	var fields []flow.FieldChange
@@ -104,6 +125,7 @@ func drawLog(t *rapid.T) []flow.Change {
 	told := map[string]int{} // changes a source
 	for _, name := range items {
 		source, item, _ := strings.Cut(name, "/")
+		life := pick(t, "life", "on a board", "open and closed", "wild", "wild")
 		kinds := []flow.Kind{flow.Created}
 		switch pick(t, "first", "created", "created", "created", "observed", "none") {
 		case "observed":
@@ -112,6 +134,10 @@ func drawLog(t *rapid.T) []flow.Change {
 			kinds = nil
 		}
 		for range rapid.IntRange(0, 9).Draw(t, "updates") {
+			if life != "wild" {
+				kinds = append(kinds, flow.Updated)
+				continue
+			}
 			kinds = append(kinds, pick(t, "kind", flow.Updated, flow.Updated, flow.Updated, flow.Updated, flow.Updated,
 				flow.Updated, flow.Updated, flow.Deleted, flow.Observed, flow.Created))
 		}
@@ -123,6 +149,9 @@ func drawLog(t *rapid.T) []flow.Change {
 				Fields: drawFields(t, items),
 			}
 			told[source]++
+			if life != "wild" {
+				c.Container, c.Fields = "P", drawStep(t, life)
+			}
 			if n, err := strconv.ParseInt(c.ID, 10, 64); err == nil && chance(t, 4, "sequence is id") {
 				c.Sequence = n
 			}

@@ -1,0 +1,159 @@
+package flow
+
+import (
+	"slices"
+	"strings"
+)
+
+// What items and statuses were called, and when.
+
+// keyFact is the display key that one fact has.
+type keyFact struct {
+	fact uint32
+	text string
+}
+
+type statusID struct {
+	source uint32
+	id     string
+}
+
+// statusNames are the names that a status id went by. While there is only one,
+// that is all there is to know.
+type statusNames struct {
+	name  string
+	since int64
+	all   []nameFact // once there is a second name: each naming fact
+}
+
+type nameFact struct {
+	at   int64
+	seq  int64
+	id   uint64
+	name string
+}
+
+// noteKey keeps the display key of a new fact: nearly always that of the item.
+func (l *Ledger) noteKey(it, index uint32, key string) {
+	main := &l.items[it].key
+	switch {
+	case key == *main:
+	case *main == "":
+		*main = strings.Clone(key)
+		l.eachFact(it, func(i uint32, _ *fact) {
+			if i != index {
+				l.keys[it] = append(l.keys[it], keyFact{i, ""})
+			}
+		})
+	default:
+		l.keys[it] = append(l.keys[it], keyFact{index, strings.Clone(key)})
+	}
+}
+
+// key returns an item's display key as of an instant: that of its latest fact
+// that has one.
+func (l *Ledger) key(it uint32, t int64) string {
+	if len(l.keys[it]) == 0 {
+		return l.items[it].key
+	}
+	for _, f := range slices.Backward(l.sorted(nil, it, t)) {
+		if key := l.keyOf(it, f); key != "" {
+			return key
+		}
+	}
+	return ""
+}
+
+// keyOf returns the display key that a fact of an item has.
+func (l *Ledger) keyOf(it uint32, f *fact) string {
+	for _, k := range l.keys[it] {
+		if l.fact(k.fact) == f {
+			return k.text
+		}
+	}
+	return l.items[it].key
+}
+
+// noteFields keeps what has to be found without walking all facts: the names of
+// status ids, and which items are aliases.
+func (l *Ledger) noteFields(it uint32, f *fact) {
+	b := &l.bodies[f.body]
+	for _, bf := range b.fields {
+		switch bf.field {
+		case FieldStatus:
+			if v := l.values.list[bf.to]; v.ID != "" && v.Name != "" {
+				l.noteName(statusID{b.source, v.ID}, v.Name, f)
+			}
+		case FieldAlias:
+			l.aliases[it] = struct{}{}
+		}
+	}
+}
+
+func (l *Ledger) noteName(id statusID, name string, f *fact) {
+	n := l.names[id]
+	if n != nil && n.all == nil && n.name == name && n.since <= f.at {
+		return // as nearly always
+	}
+	l.renames++
+	switch {
+	case n == nil:
+		l.names[id] = &statusNames{name: name, since: f.at}
+	case n.all != nil:
+		n.all = append(n.all, nameFact{f.at, l.sequence(f), f.id, name})
+	case n.name == name:
+		n.since = f.at
+	default:
+		n.all = l.namingFacts(id)
+	}
+}
+
+// namingFacts collects every fact that gives a status id a name.
+func (l *Ledger) namingFacts(id statusID) []nameFact {
+	var all []nameFact
+	for i := range uint32(l.count) {
+		f := l.fact(i)
+		if b := &l.bodies[f.body]; b.source == id.source {
+			for _, bf := range b.fields {
+				if v := l.values.list[bf.to]; bf.field == FieldStatus && v.ID == id.id && v.Name != "" {
+					all = append(all, nameFact{f.at, l.sequence(f), f.id, v.Name})
+				}
+			}
+		}
+	}
+	return all
+}
+
+// statusName returns what a status is called as of an instant: the latest name
+// that a fact of the source gives its id, else its own, else id:N (R24).
+func (l *Ledger) statusName(source uint32, status uint32, t int64) string {
+	v := l.values.list[status]
+	if v.ID == "" {
+		return v.Name
+	}
+	if n := l.names[statusID{source, v.ID}]; n != nil {
+		if n.all == nil && n.since < t {
+			return n.name
+		}
+		best := -1
+		for i := range n.all {
+			if a := &n.all[i]; a.at < t && (best < 0 || l.compareNames(a, &n.all[best]) >= 0) {
+				best = i
+			}
+		}
+		if best >= 0 {
+			return n.all[best].name
+		}
+	}
+	return "id:" + v.ID
+}
+
+func (l *Ledger) compareNames(a, b *nameFact) int {
+	switch {
+	case a.at != b.at:
+		return compare(a.at, b.at)
+	case a.seq != b.seq:
+		return compare(a.seq, b.seq)
+	}
+	return l.compareIDs(a.id, b.id)
+}
