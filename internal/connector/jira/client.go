@@ -186,7 +186,7 @@ func (c *client) authorize(r *http.Request) (secret string, err error) {
 func (c *client) judge(resp *http.Response, text []byte, secret string) error {
 	page := strings.Contains(resp.Header.Get("Content-Type"), "html") || bytes.HasPrefix(bytes.TrimSpace(text), []byte("<"))
 	failure := &httpError{status: resp.StatusCode}
-	if !page {
+	if resp.StatusCode > 299 && !page {
 		failure.message = c.redact(messageOf(text), secret)
 	}
 	limited := resp.Header.Get("Retry-After") != "" || resp.Header.Get("X-RateLimit-Remaining") == "0" || resp.Header.Get("RateLimit-Reason") != ""

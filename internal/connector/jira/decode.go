@@ -1,6 +1,7 @@
 package jira
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -24,7 +25,13 @@ func (t *text) UnmarshalJSON(data []byte) error {
 		return nil
 	}
 	*t = ""
-	if len(data) == 0 || data[0] != '"' {
+	if len(data) < 2 || data[0] != '"' {
+		return nil
+	}
+	// The decoder has found the JSON to be well-formed already, so that text
+	// without escapes is what stands between the quotes. Almost all is.
+	if inner := data[1 : len(data)-1]; bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
+		*t = text(inner)
 		return nil
 	}
 	return json.Unmarshal(data, (*string)(t))
