@@ -8,7 +8,6 @@ import (
 	"mime"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -91,14 +90,14 @@ func (d *decoder) json(payload []byte) error {
 var (
 	errWire    error = &flow.InvalidError{Reason: flow.ReasonMalformed, Detail: "not a flow.v1.ChangeBatch in protobuf"}
 	errChange  error = &flow.InvalidError{Reason: flow.ReasonMalformed, Detail: "not a flow.v1.Change in protobuf"}
-	errText    error = &flow.InvalidError{Reason: flow.ReasonText, Detail: "a text is not UTF-8"}
 	errTooMany error = &flow.InvalidError{Reason: flow.ReasonTooLarge, Part: "changes", Detail: fmt.Sprintf("the limit of a batch is %d changes and %d field changes", maxBatchChanges, maxBatchFields)}
 )
 
 // protobuf reads a ChangeBatch. Reading the wire by hand costs a fraction of
 // generated code, which would take longer than the delivery of the message:
-// texts are parts of the payload, turned into one string. A fuzz test holds it
-// to what the generated code reads.
+// texts are parts of the payload, turned into one string. Whether they are UTF-8
+// is left to flow.Change.Validate, so that one wrong text costs one change and
+// not its batch. A fuzz test holds the rest to what the generated code reads.
 func (d *decoder) protobuf(payload []byte) error {
 	var f wireField
 	for rest := string(payload); rest != ""; {
@@ -131,18 +130,17 @@ func (d *decoder) change(c *flow.Change, s string) error {
 		if s, ok = f.read(s); !ok {
 			return errChange
 		}
-		var text *string
 		switch f.key {
 		case 1<<3 | bytesType:
-			text = &c.ID
+			c.ID = f.text
 		case 2<<3 | bytesType:
-			text = &c.Source
+			c.Source = f.text
 		case 3<<3 | bytesType:
-			text = &c.Container
+			c.Container = f.text
 		case 4<<3 | bytesType:
-			text = &c.Item
+			c.Item = f.text
 		case 5<<3 | bytesType:
-			text = &c.Key
+			c.Key = f.text
 		case 6<<3 | bytesType:
 			ok = at.read(f.text)
 		case 7<<3 | bytesType:
@@ -162,18 +160,12 @@ func (d *decoder) change(c *flow.Change, s string) error {
 		case 11<<3 | varintType:
 			c.Approximate = f.number != 0
 		case 12<<3 | bytesType:
-			text = &c.Title
+			c.Title = f.text
 		case 13<<3 | bytesType:
-			text = &c.URL
+			c.URL = f.text
 		}
 		if !ok {
 			return errChange
-		}
-		if text != nil {
-			if !utf8.ValidString(f.text) {
-				return errText
-			}
-			*text = f.text
 		}
 	}
 	c.At, c.ObservedAt = at.time(), observed.time()
@@ -213,21 +205,14 @@ func value(v *flow.Value, s string) error {
 		if s, ok = f.read(s); !ok {
 			return errChange
 		}
-		var text *string
 		switch f.key {
 		case 1<<3 | bytesType:
-			text = &v.ID
+			v.ID = f.text
 		case 2<<3 | bytesType:
-			text = &v.Name
+			v.Name = f.text
 		case 3<<3 | bytesType:
-			text = &v.Category
-		default:
-			continue
+			v.Category = f.text
 		}
-		if !utf8.ValidString(f.text) {
-			return errText
-		}
-		*text = f.text
 	}
 	return nil
 }
@@ -284,6 +269,13 @@ type wireField struct {
 
 // read reads the field at the start of s and returns what is behind it.
 func (f *wireField) read(s string) (rest string, ok bool) {
+	// Nearly all fields are a text or message of under 128 bytes with a number
+	// under 16: one byte of key, one of size.
+	if len(s) >= 2 && 8 < s[0] && s[0] < 0x80 && s[0]&7 == byte(protowire.BytesType) && int(s[1]) <= len(s)-2 && s[1] < 0x80 {
+		end := 2 + int(s[1])
+		f.key, f.text = uint64(s[0]), s[2:end]
+		return s[end:], true
+	}
 	f.key, s, ok = varint(s)
 	if num := f.key >> 3; !ok || num < uint64(protowire.MinValidNumber) || num > uint64(protowire.MaxValidNumber) {
 		return "", false

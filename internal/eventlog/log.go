@@ -151,7 +151,7 @@ func (l *Log) createStreams(ctx context.Context, cfg Config) error {
 		Compression: jetstream.S2Compression,
 		Retention:   jetstream.LimitsPolicy,
 		Discard:     jetstream.DiscardNew, // history is never dropped to make room
-		MaxBytes:    cfg.MaxBytes, // 0: no bound of its own
+		MaxBytes:    cfg.MaxBytes,         // 0: no bound of its own
 		Replicas:    cfg.Replicas,
 		Duplicates:  duplicateWindow,
 		AllowDirect: true,
