@@ -34,6 +34,7 @@ type client struct {
 	email string
 	token func() (string, error)
 	http  *http.Client
+	limit int64 // bytes of an answer
 
 	mu        sync.Mutex
 	requests  map[string]int64
@@ -81,7 +82,7 @@ var (
 )
 
 func newClient(base *url.URL, c Config) *client {
-	cl := &client{base: base, email: c.Email, token: c.Token, requests: make(map[string]int64)}
+	cl := &client{base: base, email: c.Email, token: c.Token, limit: maxBody, requests: make(map[string]int64)}
 	cl.http = &http.Client{Transport: c.Transport, Timeout: requestTimeout, CheckRedirect: cl.checkRedirect}
 	return cl
 }
@@ -152,7 +153,7 @@ func (c *client) roundTrip(ctx context.Context, method, path string, query url.V
 	defer resp.Body.Close()
 	c.count(strconv.Itoa(resp.StatusCode))
 	c.meter(resp.Header)
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, c.limit+1))
 	if err != nil {
 		return fmt.Errorf("read answer: %w", err)
 	}
@@ -205,8 +206,8 @@ func (c *client) judge(resp *http.Response, text []byte, secret string) error {
 		return failure
 	case page:
 		return errWebPage
-	case len(text) > maxBody:
-		return fmt.Errorf("answer is over %d bytes", maxBody)
+	case int64(len(text)) > c.limit:
+		return fmt.Errorf("answer is over %d bytes", c.limit)
 	}
 	return nil
 }

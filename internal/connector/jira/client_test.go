@@ -232,9 +232,10 @@ func (endless) Read(p []byte) (int, error) {
 
 func TestBodyLimit(t *testing.T) {
 	s := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		io.CopyN(w, endless{}, maxBody+10)
+		io.CopyN(w, endless{}, 1<<20+1)
 	}))
-	if _, _, err := poll(s, nil); err == nil || !strings.Contains(err.Error(), "over 67108864 bytes") {
+	s.client.limit = 1 << 20
+	if _, _, err := poll(s, nil); err == nil || !strings.Contains(err.Error(), "over 1048576 bytes") {
 		t.Errorf("got %v, want a refusal of the size", err)
 	}
 }

@@ -110,12 +110,10 @@ type cursor struct {
 	Version int    `json:"v"`
 	Scope   string `json:"scope"` // what was scanned: other projects mean another scan
 	position
-	Newest   int64 `json:"newest,omitempty"`   // newest update seen ever, in milliseconds
-	Last     int64 `json:"last,omitempty"`     // and in the scan under way
-	Unsorted bool  `json:"unsorted,omitempty"` // the site does not keep the order
-	Filled   bool  `json:"filled,omitempty"`   // the first scan has ended
-	Done     int   `json:"done,omitempty"`     // issues of the first scan read so far
-	Total    int   `json:"total,omitempty"`    // and of how many, where known
+	Newest int64 `json:"newest,omitempty"` // newest update seen ever, in milliseconds
+	Filled bool  `json:"filled,omitempty"` // the first scan has ended
+	Done   int   `json:"done,omitempty"`   // issues of the first scan read so far
+	Total  int   `json:"total,omitempty"`  // and of how many, where known
 }
 
 func (c cursor) encode() connector.Cursor {
@@ -238,13 +236,8 @@ func (s *Source) read(ctx context.Context, at cursor) (*reading, error) {
 		s.reading = nil
 		p, err := s.search(ctx, query{fields: scanFields, changelogs: true, limit: s.pageSize}, at.position)
 		if statusOf(err) == http.StatusBadRequest && at.Token != "" {
-			// The token has expired. What the scan has read in order needs no
-			// second reading.
-			restart := position{Since: at.Since}
-			if !at.Unsorted {
-				restart.Since = max(at.Since, at.Last-overlap.Milliseconds())
-			}
-			p, err = s.search(ctx, query{fields: scanFields, changelogs: true, limit: s.pageSize}, restart)
+			// The token has expired, which takes days: the scan begins again.
+			p, err = s.search(ctx, query{fields: scanFields, changelogs: true, limit: s.pageSize}, position{Since: at.Since})
 		}
 		if err != nil {
 			return nil, refused(err)
@@ -295,8 +288,6 @@ func (s *Source) translate(r *reading, before map[text]int64) (changes [][]flow.
 func advance(at cursor, p page, issues int) (cursor, connector.Progress) {
 	next := at
 	next.position = p.next
-	next.Unsorted = at.Unsorted || !p.sorted(at.Last)
-	next.Last = max(at.Last, p.newest())
 	// A time ahead of the clock must not hide what comes before it.
 	next.Newest = max(at.Newest, min(p.newest(), time.Now().UnixMilli()))
 	var progress connector.Progress

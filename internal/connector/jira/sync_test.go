@@ -312,8 +312,11 @@ func TestResume(t *testing.T) {
 // TestIncremental follows a site that moves on.
 func TestIncremental(t *testing.T) {
 	for name, o := range map[string]FakeOptions{
-		"cloud":       {PageSize: 3},
-		"data center": {PageSize: 3, DataCenter: true},
+		"cloud":                        {PageSize: 3},
+		"cloud, in Kolkata":            {PageSize: 3, Location: zone(t, "Asia/Kolkata")},
+		"cloud, in Newfoundland":       {PageSize: 3, Location: zone(t, "America/St_Johns")},
+		"data center":                  {PageSize: 3, DataCenter: true},
+		"data center, in Newfoundland": {PageSize: 3, DataCenter: true, Location: zone(t, "America/St_Johns")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := world(NewFake(o))
@@ -402,20 +405,28 @@ func TestCursor(t *testing.T) {
 }
 
 // TestExpiredToken continues from a cursor whose page token the site has
-// forgotten.
+// forgotten, also where the site does not keep the order.
 func TestExpiredToken(t *testing.T) {
-	f := world(NewFake(FakeOptions{PageSize: 3}))
-	batches, _, err := poll(newSource(t, f), nil)
-	if err != nil {
-		t.Fatal(err)
+	for _, order := range []string{"updated ASC", "updated DESC"} {
+		h := rewritten(world(NewFake(FakeOptions{PageSize: 3})), func(q string) string {
+			return strings.Replace(q, "updated ASC", order, 1)
+		})
+		batches, _, err := poll(newSource(t, h), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var read []flow.Change
+		for _, b := range batches[:len(batches)-1] {
+			read = append(read, b.Changes...)
+			var c cursor
+			if err := json.Unmarshal(b.Cursor, &c); err != nil || c.Token == "" {
+				t.Fatal(err, c.Token)
+			}
+			c.Token = "forgotten!"
+			after, _ := drain(t, newSource(t, h), c.encode())
+			golden(t, "world.jsonl", lines(t, unique(t, slices.Concat(read, after))))
+		}
 	}
-	var c cursor
-	if err := json.Unmarshal(batches[1].Cursor, &c); err != nil || c.Token == "" {
-		t.Fatal(err, c.Token)
-	}
-	c.Token = "forgotten!"
-	after, _ := drain(t, newSource(t, f), c.encode())
-	golden(t, "world.jsonl", lines(t, unique(t, slices.Concat(batches[0].Changes, batches[1].Changes, after))))
 }
 
 // TestClockAhead checks that an issue dated in the future does not hide the
@@ -568,10 +579,20 @@ func TestCensus(t *testing.T) {
 			if _, ok := live[gone]; ok {
 				t.Error("the deleted issue is live")
 			}
+			var deleted string
 			for id, item := range live {
+				deleted = id
 				if item.Key != f.Key(id) || !strings.HasPrefix(item.Key, item.Container+"-") || item.Status.Name == "" {
 					t.Errorf("item %+v", item)
 				}
+			}
+			f.Delete(deleted)
+			clear(live)
+			for len(live) == 0 {
+				_ = s.Census(t.Context(), func(i connector.Item) { live[i.ID] = i }) // or again after a rate limit
+			}
+			if _, ok := live[deleted]; ok || len(live) != 12 {
+				t.Errorf("%d items in the second census, want 12, the deleted one among them: %t", len(live), ok)
 			}
 		})
 	}

@@ -128,6 +128,17 @@ func TestTolerance(t *testing.T) {
 	}
 }
 
+// TestIgnoredBound counts what a site costs that pages as it should and takes
+// no notice of the query.
+func TestIgnoredBound(t *testing.T) {
+	f := world(NewFake(FakeOptions{DataCenter: true, PageSize: 1}))
+	h := rewritten(f, func(string) string { return "project in (PAY, PLAT) ORDER BY updated ASC" })
+	drain(t, newSource(t, h), nil)
+	if n := f.Requests(); n > 20 {
+		t.Errorf("%d requests for 13 pages", n)
+	}
+}
+
 func before(text, separator string) string {
 	text, _, _ = strings.Cut(text, separator)
 	text, _, _ = strings.Cut(text, " ORDER BY ")
