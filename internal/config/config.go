@@ -127,6 +127,22 @@ func Parse(name string, data []byte) (*Config, error) {
 	return c, nil
 }
 
+// sourceNames returns the sources that an include may name, nil for any: where
+// changes come from elsewhere too, their sources are known to nobody here.
+func (c *Config) sourceNames() []string {
+	if c.NATS.URL != "" || c.Web.IngestToken.IsSet() {
+		return nil // other programs publish or post
+	}
+	var names []string
+	for i := range c.Sources {
+		if c.Sources[i].Type == File {
+			return nil // the lines of a changes file name their source themselves
+		}
+		names = append(names, c.Sources[i].Name)
+	}
+	return names
+}
+
 //go:embed example.yaml
 var example []byte
 
@@ -156,10 +172,7 @@ func (d *decoder) config(data []byte) *Config {
 	if seen.has("windows") {
 		c.policy.Windows = d.windows(windows)
 	}
-	var known []string // what an include may name; nil: anything, as no source is configured
-	for i := range c.Sources {
-		known = append(known, c.Sources[i].Name)
-	}
+	known := c.sourceNames()
 	var flows []*flow.Workflow
 	if seen.has("workflows") {
 		flows = d.workflows(workflows)

@@ -168,7 +168,8 @@ func rolledUp(value func(t *flow.TypeMeasures) (float64, bool)) func(*flow.Snaps
 func types(m *flow.Measures) []flow.ItemType {
 	shown := []flow.ItemType{flow.Feature, flow.Defect, flow.Risk, flow.Debt}
 	const u = flow.Unclassified
-	seen := m.Totals[u] != flow.Totals{} || m.Load.ByType[u] != flow.TypeLoad{}
+	totals := &m.Totals[u]
+	seen := totals.Entered+totals.Completed+totals.Reopened+totals.Cancelled > 0 || m.Load.ByType[u] != flow.TypeLoad{}
 	for i := range m.Windows {
 		seen = seen || m.Windows[i].ByType[u] != flow.TypeMeasures{}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/proto"
 )
 
 // maxStatuses bounds the statuses of a value stream in one family (I7): a
@@ -105,7 +106,38 @@ func (s *samples) histogram(t *flow.Totals, values ...string) {
 	}
 	n, sum := uint64(t.FlowTimeCount), t.FlowTimeSum.Seconds()
 	h.SampleCount, h.SampleSum = &n, &sum
+	native(h, t)
 	s.metric(values).Histogram = h
+}
+
+// zeroThreshold is the width of the zero bucket that Prometheus' own clients
+// use; flow times are whole nanoseconds, so it holds zeros alone.
+const zeroThreshold = 2.938735877055719e-39 // 2^-128
+
+// native fills in the native buckets, which only the protobuf format carries.
+func native(h *dto.Histogram, t *flow.Totals) {
+	h.Schema, h.ZeroThreshold = proto.Int32(flow.FlowTimeSchema), proto.Float64(zeroThreshold)
+	zeros := t.FlowTimeCount
+	var last, previous int
+	for i, bucket := range slices.Sorted(maps.Keys(t.FlowTimeFine)) {
+		n := t.FlowTimeFine[bucket]
+		zeros -= n
+		if i == 0 || bucket != last+1 {
+			offset := bucket // of the first span from bucket 0, of the others from the end of the span before
+			if i > 0 {
+				offset = bucket - last - 1
+			}
+			h.PositiveSpan = append(h.PositiveSpan, &dto.BucketSpan{Offset: proto.Int32(int32(offset)), Length: proto.Uint32(0)})
+		}
+		*h.PositiveSpan[len(h.PositiveSpan)-1].Length++
+		h.PositiveDelta = append(h.PositiveDelta, int64(n-previous))
+		last, previous = bucket, n
+	}
+	h.ZeroCount = proto.Uint64(uint64(zeros))
+	if len(h.PositiveSpan) == 0 {
+		// Without any span it would be taken for a histogram without native buckets.
+		h.PositiveSpan = []*dto.BucketSpan{{Offset: proto.Int32(0), Length: proto.Uint32(0)}}
+	}
 }
 
 // sources returns the sources that the value streams name or that have

@@ -107,7 +107,7 @@ func (b *Board) Snapshot(t time.Time, everything bool) *Snapshot {
 func (b *Board) measure(stream int, at int64) *Measures {
 	st := &b.streams[stream]
 	g := newGauge(st.lens, stream, at, false)
-	g.lifetime = st.settled
+	g.lifetime.add(&st.settled, 1) // a copy: its maps are its own
 	for _, f := range st.live {
 		g.observe(&f.lines[st.place])
 	}
@@ -270,11 +270,27 @@ func (l *lifetime) add(o *lifetime, by int) {
 		for k := range t.FlowTimeBuckets {
 			t.FlowTimeBuckets[k] += by * u.FlowTimeBuckets[k]
 		}
+		for bucket, n := range u.FlowTimeFine {
+			t.fine(bucket, by*n)
+		}
 	}
 	l.quality.BornDone += by * o.quality.BornDone
 	l.quality.LeftCensored += by * o.quality.LeftCensored
 	l.quality.CompletedWithoutStart += by * o.quality.CompletedWithoutStart
 	l.quality.CompletedNeverActive += by * o.quality.CompletedNeverActive
+}
+
+// fine counts n flow times in an exponential bucket.
+func (t *Totals) fine(bucket, n int) {
+	if t.FlowTimeFine == nil {
+		t.FlowTimeFine = map[int]int{}
+	}
+	if t.FlowTimeFine[bucket] += n; t.FlowTimeFine[bucket] == 0 {
+		delete(t.FlowTimeFine, bucket)
+	}
+	if len(t.FlowTimeFine) == 0 {
+		t.FlowTimeFine = nil
+	}
 }
 
 func (q *Quality) clone() Quality {

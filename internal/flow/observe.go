@@ -242,6 +242,9 @@ func (g *gauge) complete(s *story, seg *segment) {
 		totals.FlowTimeBuckets[bucket]++
 		totals.FlowTimeCount++
 		totals.FlowTimeSum = totals.FlowTimeSum.Add(took)
+		if took > 0 {
+			totals.fine(fineBucket(took), 1)
+		}
 	}
 	for i := range g.windows {
 		if w := &g.windows[i]; seg.at >= w.from {

@@ -3,6 +3,7 @@ package flow
 import (
 	"math"
 	"math/bits"
+	"slices"
 	"time"
 )
 
@@ -233,6 +234,29 @@ type Totals struct {
 	FlowTimeBuckets [len(flowTimeBounds) + 1]int
 	FlowTimeCount   int
 	FlowTimeSum     Span
+	// FlowTimeFine counts the same by exponential buckets, eight to a doubling:
+	// bucket i ends at 2^(i/8) seconds, included, where the one before it ends.
+	// That is schema 3 of Prometheus' native histograms. Flow times of zero are
+	// in none. It is nil while empty.
+	FlowTimeFine map[int]int
+}
+
+// FlowTimeSchema is the schema of [Totals.FlowTimeFine].
+const FlowTimeSchema = 3
+
+// fineBounds are the bounds of the eight buckets between 0.5 and 1.
+var fineBounds = func() (bounds [8]float64) {
+	for i := range bounds {
+		bounds[i] = math.Exp2(float64(i)/8 - 1)
+	}
+	return bounds
+}()
+
+// fineBucket returns the exponential bucket of a flow time above zero.
+func fineBucket(d time.Duration) int {
+	fraction, exponent := math.Frexp(d.Seconds())
+	i, _ := slices.BinarySearch(fineBounds[:], fraction) // the first bound that is not below
+	return i + (exponent-1)*len(fineBounds)
 }
 
 const hour = time.Hour
