@@ -1,9 +1,9 @@
 package jira
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"net/http"
 	"net/url"
 
 	"github.com/flowmetrics/flowmetrics/internal/connector"
@@ -42,6 +42,22 @@ func (s *Source) listStatuses(ctx context.Context) ([]flow.Value, error) {
 	values := make([]flow.Value, len(list))
 	for k, st := range list {
 		values[k] = flow.Value{ID: string(st.ID), Name: st.Name, Category: st.category()}
+	}
+	return values, nil
+}
+
+// Types implements [connector.TypeLister].
+func (s *Source) Types(ctx context.Context) ([]flow.Value, error) {
+	if err := s.detect(ctx); err != nil {
+		return nil, err
+	}
+	var list []named
+	if err := s.getEither(ctx, "/issuetype", nil, &list); err != nil {
+		return nil, fmt.Errorf("list issue types: %w", err)
+	}
+	values := make([]flow.Value, len(list))
+	for k, t := range list {
+		values[k] = flow.Value{ID: string(t.ID), Name: t.Name}
 	}
 	return values, nil
 }
@@ -87,15 +103,15 @@ func (s *Source) Census(ctx context.Context, live func(connector.Item)) error {
 	for range maxPages {
 		p, err := s.search(ctx, query{fields: []string{"updated", "status", "project"}, limit: censusSize}, c.at)
 		if err != nil {
-			if statusOf(err) == http.StatusBadRequest && c.at.Token != "" {
-				s.census = nil // the token may be what the site does not like
+			if c.at.Token != "" && forgotten(err) {
+				s.census = nil
 			}
 			return refused(err)
 		}
 		for k := range p.issues {
 			is := &p.issues[k]
 			c.items = append(c.items, connector.Item{
-				ID: string(is.ID), Key: is.Key, Container: is.Fields.Project.Key,
+				ID: string(is.ID), Key: is.Key, Container: cmp.Or(is.Fields.Project.Key, projectOf(is.Key)),
 				Status: flow.Value{ID: string(is.Fields.Status.ID), Name: is.Fields.Status.Name, Category: is.Fields.Status.category()},
 			})
 		}

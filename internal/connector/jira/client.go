@@ -76,6 +76,10 @@ func missing(err error) bool {
 // unavailable is missing, or closed to this user.
 func unavailable(err error) bool { return missing(err) || statusOf(err) == http.StatusForbidden }
 
+// forgotten reports whether an error may mean that the site does not know a
+// page token any more.
+func forgotten(err error) bool { return missing(err) || statusOf(err) == http.StatusBadRequest }
+
 var (
 	errWebPage  = errors.New("answered with a web page instead of JSON: a login page or a proxy is in the way, or the URL is not the one of a Jira site")
 	errRedirect = errors.New("redirect to another host refused")

@@ -2,6 +2,7 @@ package jira
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -168,13 +169,7 @@ func (h history) sequence() int64 {
 func ordered(histories []history) []history {
 	sorted := slices.Clone(histories)
 	slices.SortStableFunc(sorted, func(a, b history) int {
-		if c := a.Created.Compare(b.Created.Time); c != 0 {
-			return c
-		}
-		if a.sequence() != b.sequence() {
-			return int(min(max(a.sequence()-b.sequence(), -1), 1))
-		}
-		return strings.Compare(string(a.ID), string(b.ID))
+		return cmp.Or(a.Created.Compare(b.Created.Time), cmp.Compare(a.sequence(), b.sequence()), cmp.Compare(a.ID, b.ID))
 	})
 	return slices.CompactFunc(sorted, func(a, b history) bool { return a.ID == b.ID })
 }

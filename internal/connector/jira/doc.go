@@ -8,6 +8,7 @@
 //   - sync.go: the scan over all issues by time of update, and its cursor;
 //   - changelog.go: complete histories, whatever the site offers for them;
 //   - search.go: the dialects of search;
+//   - check.go: credentials, statuses, types, the census of what exists;
 //   - client.go: one HTTP request and what its answer means;
 //   - decode.go: Jira's JSON; translate.go: from there to changes;
 //   - fake.go, fakehttp.go, fakejql.go: the simulated site.

@@ -34,6 +34,7 @@ func (f *Fake) routes() *http.ServeMux {
 		handle("GET", "/serverInfo", f.serverInfo)
 		handle("GET", "/myself", f.myself)
 		handle("GET", "/status", f.listStatuses)
+		handle("GET", "/issuetype", f.listTypes)
 		handle("GET", "/project/{project}", f.getProject)
 		handle("GET", "/issue/{issue}", f.getIssue)
 		if f.opts.DataCenter {
@@ -120,6 +121,14 @@ func (f *Fake) listStatuses(*http.Request) (int, any) {
 	list := []object{}
 	for _, s := range f.statuses {
 		list = append(list, showStatus(s))
+	}
+	return http.StatusOK, list
+}
+
+func (f *Fake) listTypes(*http.Request) (int, any) {
+	list := []object{}
+	for _, t := range f.types {
+		list = append(list, object{"id": t.id, "name": t.name, "subtask": false})
 	}
 	return http.StatusOK, list
 }

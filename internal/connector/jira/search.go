@@ -26,6 +26,10 @@ var (
 	dataCenterDialects = []dialect{{http.MethodGet, dataCenterSearch, false}, {http.MethodPost, dataCenterSearch, false}}
 )
 
+// gateway is the host behind which Cloud sites are reached with OAuth. It shows
+// no pages to people, so links lead to the site itself.
+const gateway = "api.atlassian.com"
+
 // longQuery is the length of a query, in bytes, from which on it travels in a
 // body: servers and proxies refuse long URLs.
 const longQuery = 2000
@@ -76,10 +80,15 @@ func (s *Source) detect(ctx context.Context) error {
 	}
 	var info struct {
 		DeploymentType string `json:"deploymentType"`
+		BaseURL        string `json:"baseUrl"`
 	}
 	err := s.client.get(ctx, "/rest/api/2/serverInfo", nil, &info)
 	if err != nil && !unavailable(err) {
 		return fmt.Errorf("ask for the kind of site: %w", err)
+	}
+	s.site = s.client.base.String()
+	if s.client.base.Host == gateway && info.BaseURL != "" {
+		s.site = strings.TrimRight(info.BaseURL, "/")
 	}
 	if info.DeploymentType == "" || strings.EqualFold(info.DeploymentType, "Cloud") {
 		s.dialects = append(append(s.dialects, cloudDialects...), dataCenterDialects...)

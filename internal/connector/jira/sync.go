@@ -50,6 +50,7 @@ type Source struct {
 	titles   bool
 	pageSize int
 
+	site       string            // where people see it
 	dialects   []dialect         // that may fit, one when it is known; nil: not asked yet
 	oldAPI     bool              // the site has version 2 only, where 3 was expected
 	noBulk     bool              // the site has no bulk changelog
@@ -235,7 +236,7 @@ func (s *Source) read(ctx context.Context, at cursor) (*reading, error) {
 	if id := string(at.encode()); s.reading == nil || s.reading.cursor != id {
 		s.reading = nil
 		p, err := s.search(ctx, query{fields: scanFields, changelogs: true, limit: s.pageSize}, at.position)
-		if statusOf(err) == http.StatusBadRequest && at.Token != "" {
+		if at.Token != "" && forgotten(err) {
 			// The token has expired, which takes days: the scan begins again.
 			p, err = s.search(ctx, query{fields: scanFields, changelogs: true, limit: s.pageSize}, position{Since: at.Since})
 		}
@@ -269,7 +270,7 @@ func refused(err error) error {
 // translate returns the changes of each issue of a page, without the issues
 // that the page before has shown in the same state, and what the page has shown.
 func (s *Source) translate(r *reading, before map[text]int64) (changes [][]flow.Change, seen map[text]int64) {
-	t := translator{site: s.client.base.String(), titles: s.titles, categories: s.categories, projects: s.former}
+	t := translator{site: s.site, titles: s.titles, categories: s.categories, projects: s.former}
 	seen = make(map[text]int64, len(r.page.issues))
 	for k := range r.page.issues {
 		is := &r.page.issues[k]

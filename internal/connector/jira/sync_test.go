@@ -27,7 +27,9 @@ var (
 	_ connector.Source       = (*Source)(nil)
 	_ connector.Checker      = (*Source)(nil)
 	_ connector.StatusLister = (*Source)(nil)
+	_ connector.TypeLister   = (*Source)(nil)
 	_ connector.Censor       = (*Source)(nil)
+	_ connector.Meter        = (*Source)(nil)
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -405,12 +407,20 @@ func TestCursor(t *testing.T) {
 }
 
 // TestExpiredToken continues from a cursor whose page token the site has
-// forgotten, also where the site does not keep the order.
+// forgotten, also where the site does not keep the order, or says 404.
 func TestExpiredToken(t *testing.T) {
-	for _, order := range []string{"updated ASC", "updated DESC"} {
-		h := rewritten(world(NewFake(FakeOptions{PageSize: 3})), func(q string) string {
-			return strings.Replace(q, "updated ASC", order, 1)
-		})
+	for _, order := range []string{"updated ASC", "updated DESC", "404"} {
+		site := world(NewFake(FakeOptions{PageSize: 3}))
+		h := rewritten(site, func(q string) string { return strings.Replace(q, "updated ASC", order, 1) })
+		if order == "404" {
+			h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Query().Get("nextPageToken") == "forgotten!" {
+					w.WriteHeader(404)
+					return
+				}
+				site.ServeHTTP(w, r)
+			})
+		}
 		batches, _, err := poll(newSource(t, h), nil)
 		if err != nil {
 			t.Fatal(err)

@@ -274,6 +274,10 @@ func TestCheck(t *testing.T) {
 		if err != nil || len(list) != 6 || list[5].Category != "" || list[0].Category != "new" {
 			t.Errorf("statuses %+v, %v", list, err)
 		}
+		types, err := newSource(t, f, bearer).Types(t.Context())
+		if err != nil || len(types) != 2 || types[1].ID != "2" || types[1].Name != "Bug" {
+			t.Errorf("types %+v, %v", types, err)
+		}
 	}
 	h := without(world(NewFake(FakeOptions{})), 404, "/rest/api/3/myself", "/rest/api/2/myself")
 	if err := newSource(t, h, bearer).Check(t.Context()); err != nil {
