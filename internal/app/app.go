@@ -150,10 +150,13 @@ func (a *App) wire(ctx context.Context) error {
 // Addr returns the address that the service listens on.
 func (a *App) Addr() net.Addr { return a.server.Addr() }
 
+// URL returns the address of the page; it ends in a slash.
+func (a *App) URL() string { return a.server.URL() }
+
 // Run works until ctx ends, then stops every part and returns nil. Any other
 // return is the error of the part that failed first. It is called once.
 func (a *App) Run(ctx context.Context) error {
-	a.opts.Logger.Info("listening", "address", a.Addr().String())
+	a.opts.Logger.Info("listening", "page", a.URL(), "metrics", a.URL()+"metrics")
 	group, running := errgroup.WithContext(ctx)
 	// The connectors stop first, so that what they published is still taken.
 	reading, stopReading := context.WithCancel(running)

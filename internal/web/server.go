@@ -16,6 +16,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"regexp"
 	"time"
 
 	"github.com/prometheus/exporter-toolkit/web"
@@ -106,6 +108,7 @@ type Server struct {
 	reading  gate   // answers that walk the log
 	taking   gate   // bodies of changes in memory
 	listener net.Listener
+	scheme   string // http or https, known once listening
 }
 
 // New returns a server that is not listening yet. It refuses options without
@@ -156,6 +159,10 @@ func (s *Server) Listen(ctx context.Context) error {
 	if err := web.Validate(s.options.ConfigFile); err != nil {
 		return fmt.Errorf("read web configuration %s: %w", s.options.ConfigFile, err)
 	}
+	scheme, err := schemeOf(s.options.ConfigFile)
+	if err != nil {
+		return err
+	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", s.options.Listen)
 	if err != nil {
@@ -164,8 +171,28 @@ func (s *Server) Listen(ctx context.Context) error {
 	if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() && s.options.ConfigFile == "" {
 		s.log.Warn("listening beyond this machine without TLS and authentication", "address", a.String())
 	}
-	s.listener = l
+	s.listener, s.scheme = l, scheme
 	return nil
+}
+
+// tlsSection is what a web configuration with TLS has: it is valid, so the
+// section names a certificate.
+var tlsSection = regexp.MustCompile(`(?m)^["']?tls_server_config["']?\s*:[^#]*\bcert`)
+
+// schemeOf tells what a valid web configuration serves: exporter-toolkit does
+// not.
+func schemeOf(file string) (string, error) {
+	if file == "" {
+		return "http", nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("read web configuration: %w", err)
+	}
+	if tlsSection.Match(text) {
+		return "https", nil
+	}
+	return "http", nil
 }
 
 // Addr returns the address that the server is bound to, nil before
@@ -175,6 +202,15 @@ func (s *Server) Addr() net.Addr {
 		return nil
 	}
 	return s.listener.Addr()
+}
+
+// URL returns the address of the page for a browser, ending in a slash, and ""
+// before [Server.Listen].
+func (s *Server) URL() string {
+	if s.listener == nil {
+		return ""
+	}
+	return s.scheme + "://" + s.listener.Addr().String() + "/"
 }
 
 // Close gives the address back where [Server.Serve] will not be called.
@@ -207,7 +243,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- web.Serve(s.listener, server, &web.FlagConfig{WebConfigFile: &s.options.ConfigFile}, s.log)
+		ended <- web.Serve(s.listener, server, &web.FlagConfig{WebConfigFile: &s.options.ConfigFile}, slog.New(quiet{s.log.Handler()}))
 	}()
 	select {
 	case err := <-ended:
@@ -224,4 +260,32 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	<-ended
 	return nil
+}
+
+// quiet shows information as debugging only: the service itself tells where it
+// listens, and exporter-toolkit would say so twice more.
+type quiet struct{ slog.Handler }
+
+// Enabled implements [slog.Handler].
+func (q quiet) Enabled(ctx context.Context, level slog.Level) bool {
+	return q.Handler.Enabled(ctx, quieter(level))
+}
+
+// Handle implements [slog.Handler].
+func (q quiet) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = quieter(r.Level)
+	return q.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements [slog.Handler].
+func (q quiet) WithAttrs(attrs []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(attrs)} }
+
+// WithGroup implements [slog.Handler].
+func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }
+
+func quieter(level slog.Level) slog.Level {
+	if level == slog.LevelInfo {
+		return slog.LevelDebug
+	}
+	return level
 }

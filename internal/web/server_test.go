@@ -103,6 +103,37 @@ func TestListeningBeyondTheMachineIsWarnedOf(t *testing.T) {
 	}
 }
 
+// TestSchemeOfConfigurations covers what [web.Validate] lets through.
+func TestSchemeOfConfigurations(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "http",
+		"# tls_server_config:\n#  cert_file: a\n":                        "http",
+		"tls_server_config: {}\nbasic_auth_users: {}\n":                  "http",
+		"tls_server_config:\n  cert_file: a\n  key_file: b\n":            "https",
+		"http_server_config:\ntls_server_config: {key: b, cert: a}\n":    "https",
+		"\"tls_server_config\" :\n  key_file: b\n  cert_file: a\n":       "https",
+		"basic_auth_users: {a: b}\nhttp_server_config: {http2: false}\n": "http",
+	} {
+		path := filepath.Join(t.TempDir(), "web.yml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := schemeOf(path); got != want || err != nil {
+			t.Errorf("%q: %q, %v, want %q", text, got, err, want)
+		}
+	}
+}
+
+// TestToolkitIsQuiet sees that the service alone tells where it listens.
+func TestToolkitIsQuiet(t *testing.T) {
+	f := newFixture(t, func(*Options) {})
+	_, stop := start(t, f)
+	stop()
+	if text := f.logged.String(); strings.Contains(text, "Listening on") || strings.Contains(text, "TLS is disabled") {
+		t.Errorf("logged %s", text)
+	}
+}
+
 // writeConfig writes a web configuration file with a fresh certificate, and
 // returns its path and the pool that trusts it. The password of the user
 // "prometheus" is "fakepassword".
@@ -153,6 +184,9 @@ func TestTLSAndBasicAuth(t *testing.T) {
 	defer client.CloseIdleConnections()
 	as := func(password string) func(*http.Request) {
 		return func(r *http.Request) { r.SetBasicAuth("prometheus", password) }
+	}
+	if got, want := f.URL(), "https://"+addr+"/"; got != want {
+		t.Errorf("the page is at %q, want %q", got, want)
 	}
 	if code, _ := get(t, client, "https://"+addr+"/metrics"); code != http.StatusUnauthorized {
 		t.Errorf("without a password: %d", code)
