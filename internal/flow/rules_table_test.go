@@ -351,6 +351,8 @@ var streamRules = []rule{
 			30d.flow_time.p50_seconds null
 			item.1.flow_time_seconds null
 			item.1.started_at null
+			item.2.state done
+			item.2.finished_at null
 			item.3.age_seconds 28d
 			quality.left_censored 3
 			quality.born_done 0`,
@@ -457,14 +459,19 @@ var streamRules = []rule{
 			5 3 UPDATED STATUS:Won't_Do
 			1 4 CREATED STATUS:Ready
 			5 4 UPDATED STATUS:Won't_Do
-			6 4 UPDATED STATUS:Ready`,
-		want: `30d.discarded.items 1
-			30d.discarded.in_flow_seconds 4d
-			7d.discarded.items 0
-			7d.discarded.in_flow_seconds 0
+			6 4 UPDATED STATUS:Ready
+			10 5 CREATED STATUS:Ready
+			11 5 DELETED
+			24 5 UPDATED STATUS:Ready
+			26 5 UPDATED STATUS:Won't_Do`,
+		want: `30d.discarded.items 2
+			30d.discarded.in_flow_seconds 7d
+			7d.discarded.items 1
+			7d.discarded.in_flow_seconds 3d
 			w.7d.discarded.items 1
 			w.7d.discarded.in_flow_seconds 24d
-			30d.exited.cancelled 1`,
+			30d.exited.cancelled 2
+			30d.exited.deleted 2`,
 	},
 	{
 		name: "R19 times are whole-life, but not under an ignored type or while deleted",
