@@ -38,11 +38,18 @@ func startExternal(t testing.TB, opts server.Options) (*server.Server, string) {
 		t.Fatal(err)
 	}
 	s.Start()
-	t.Cleanup(func() { stopServer(s) })
+	t.Cleanup(func() { stopExternal(t, s) })
 	if !s.ReadyForConnections(10 * time.Second) {
 		t.Fatal("the external server is not ready")
 	}
 	return s, s.ClientURL()
+}
+
+func stopExternal(t testing.TB, s *server.Server) {
+	t.Helper()
+	if err := stopServer(s); err != nil {
+		t.Error(err)
+	}
 }
 
 // certificate makes a certificate for 127.0.0.1 that signs itself, and returns
@@ -148,7 +155,7 @@ func TestExternalRestart(t *testing.T) {
 	receive(t, got)
 
 	port := s.Addr().(*net.TCPAddr).Port
-	stopServer(s)
+	stopExternal(t, s)
 	for l.nc.IsConnected() {
 		time.Sleep(time.Millisecond)
 	}
@@ -182,7 +189,7 @@ func TestExternalAway(t *testing.T) {
 	l := openLog(t, Config{URL: url})
 	_, stop := follow(t, l, 0)
 	publish(t, l, "s", testChanges("s", "c", 0, 1))
-	stopServer(s)
+	stopExternal(t, s)
 	for l.nc.IsConnected() {
 		time.Sleep(time.Millisecond)
 	}
@@ -211,7 +218,7 @@ func TestExternalAway(t *testing.T) {
 func TestExternalLate(t *testing.T) {
 	s, url := startExternal(t, server.Options{})
 	port := s.Addr().(*net.TCPAddr).Port
-	stopServer(s)
+	stopExternal(t, s)
 	opened := make(chan *Log, 1)
 	go func() {
 		l, err := Open(t.Context(), Config{URL: url}, slog.New(slog.DiscardHandler))

@@ -21,7 +21,7 @@ const (
 	cursorsBucket  = "flow_cursors"
 
 	duplicateWindow = 2 * time.Minute
-	drainTimeout    = 3 * time.Second
+	closeTimeout    = 3 * time.Second
 )
 
 // ErrClosed says that the [Log] was closed.
@@ -33,7 +33,7 @@ type Log struct {
 	lock    *os.File       // nil with an external system
 	server  *server.Server // nil with an external system
 	nc      *nats.Conn
-	drained chan struct{} // closed with the connection
+	closed  chan struct{} // closed with the connection
 	js      jetstream.JetStream
 	created time.Time // of the stream: who reads a stream of another age reads another log
 	cursors jetstream.KeyValue
@@ -52,7 +52,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Log, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configure event log: %w", err)
 	}
-	l := &Log{log: log, done: make(chan struct{}), drained: make(chan struct{})}
+	l := &Log{log: log, done: make(chan struct{}), closed: make(chan struct{})}
 	if err := l.open(ctx, cfg); err != nil {
 		_ = l.Close() // the first error is the one that tells
 		return nil, err
@@ -89,7 +89,7 @@ func (l *Log) connect(ctx context.Context, cfg Config) (*nats.Conn, error) {
 		// What is published while there is no connection fails at once: whoever
 		// publishes tries again, and nothing waits in a buffer that a crash loses.
 		nats.ReconnectBufSize(-1),
-		nats.ClosedHandler(func(*nats.Conn) { close(l.drained) }), // called once, and for an established connection only
+		nats.ClosedHandler(func(*nats.Conn) { close(l.closed) }), // called once, and for an established connection only
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				l.log.Warn("event log disconnected", "error", err)
@@ -198,12 +198,12 @@ func (l *Log) Close() error {
 	default:
 		close(l.done)
 	}
-	var errs []error
 	if l.nc != nil {
-		errs = append(errs, l.disconnect())
+		l.disconnect()
 	}
+	var errs []error
 	if l.server != nil {
-		stopServer(l.server)
+		errs = append(errs, stopServer(l.server))
 	}
 	if l.lock != nil {
 		errs = append(errs, l.lock.Close())
@@ -215,29 +215,22 @@ func (l *Log) Close() error {
 }
 
 // disconnect waits for readers and for what is on its way, but not for ever: a
-// system that is gone answers nothing.
-func (l *Log) disconnect() error {
+// reader's function may not return, and a system that is gone answers nothing.
+func (l *Log) disconnect() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
 	stopped := make(chan struct{})
 	go func() {
 		l.readers.Wait()
 		close(stopped)
 	}()
-	timeout := time.NewTimer(drainTimeout)
-	defer timeout.Stop()
 	select {
 	case <-stopped:
-	case <-timeout.C: // a reader's function does not return; its connection goes all the same
+	case <-ctx.Done():
 	}
-	if err := l.nc.Drain(); err == nil {
-		select {
-		case <-l.drained:
-			return nil
-		case <-time.After(drainTimeout):
-		}
-	}
+	_ = l.nc.FlushWithContext(ctx) // whoever waits for an acknowledgement learns of a failure by that
 	l.nc.Close()
-	<-l.drained
-	return nil
+	<-l.closed // its goroutines are about to end
 }
 
 // use returns ctx so that it ends when the log is closed, too, and a function

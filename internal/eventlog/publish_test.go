@@ -182,7 +182,9 @@ func TestFull(t *testing.T) {
 
 // The harness of the tests about time. If this fails after an upgrade of
 // nats-server, its access-time clock (server/ats) does not start outside of the
-// bubble any more, and every test in a bubble will hang or fail.
+// bubble any more, and every test in a bubble will hang or fail. A panic about a
+// timer from outside the bubble is of nats.go: its Flush, Drain, Request and
+// NextMsg without a context share timers between bubbles.
 func TestServerInBubble(t *testing.T) {
 	if ats.AccessTime() == 0 {
 		t.Fatal("the server's access-time clock does not run: see TestMain")

@@ -15,6 +15,8 @@ import (
 // change at all of its bounds fits.
 const maxPayload = 8 << 20
 
+const stopTimeout = 15 * time.Second
+
 // startServer starts a server without a listener and returns when it has
 // recovered what is stored.
 func startServer(ctx context.Context, cfg Config, log *slog.Logger) (*server.Server, error) {
@@ -57,18 +59,26 @@ func startServer(ctx context.Context, cfg Config, log *slog.Logger) (*server.Ser
 		err = ctx.Err()
 	}
 	if err != nil {
-		stopServer(s)
-		<-started
-		return nil, fmt.Errorf("start event log: %w", err)
+		return nil, fmt.Errorf("start event log: %w", errors.Join(err, stopServer(s)))
 	}
 	return s, nil
 }
 
 // stopServer stops the server in good order: it writes its index, so that the
 // next start is quick.
-func stopServer(s *server.Server) {
-	s.Shutdown()
-	s.WaitForShutdown()
+func stopServer(s *server.Server) error {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		s.Shutdown()
+		s.WaitForShutdown()
+	}()
+	select {
+	case <-stopped:
+		return nil
+	case <-time.After(stopTimeout): // a disk that hangs; what was acknowledged is safe
+		return fmt.Errorf("the server did not stop within %s", stopTimeout)
+	}
 }
 
 // serverLogger passes on what the server warns of. Its notices are of no use
