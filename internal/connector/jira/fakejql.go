@@ -19,6 +19,11 @@ type fakeQuery struct {
 	descending bool
 }
 
+// jqlError is Jira's message about a query, in Jira's own words.
+type jqlError string
+
+func (e jqlError) Error() string { return string(e) }
+
 var (
 	jqlOrder   = regexp.MustCompile(`(?i)^(.*?)\s*\border\s+by\s+(updated|created|id|key)(?:\s+(asc|desc))?\s*$`)
 	jqlAnd     = regexp.MustCompile(`(?i)\s+and\s+`)
@@ -41,7 +46,7 @@ func (f *Fake) parseJQL(jql string) (fakeQuery, error) {
 			for name := range strings.SplitSeq(m[1]+m[2], ",") {
 				key := strings.Trim(strings.TrimSpace(name), `"'`)
 				if !slices.ContainsFunc(f.projects, func(p *fakeProject) bool { return p.key == key }) {
-					return q, fmt.Errorf("The value '%s' does not exist for the field 'project'.", key) //nolint:staticcheck // Jira's own words
+					return q, jqlError(fmt.Sprintf("The value '%s' does not exist for the field 'project'.", key))
 				}
 				q.projects = append(q.projects, key)
 			}
@@ -59,7 +64,7 @@ func (f *Fake) parseJQL(jql string) (fakeQuery, error) {
 			}
 			q.since = at
 		} else {
-			return q, fmt.Errorf("Error in the JQL Query: Expecting operator but got '%s'.", clause) //nolint:staticcheck // Jira's own words
+			return q, jqlError(fmt.Sprintf("Error in the JQL Query: Expecting operator but got '%s'.", clause))
 		}
 	}
 	return q, nil
