@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -161,6 +162,34 @@ func TestNoStatuses(t *testing.T) {
 	}
 	if _, err := s.Statuses(t.Context()); err == nil {
 		t.Error("a list of statuses from nowhere")
+	}
+}
+
+// TestMoveWithoutKey reads moves that name projects by id only, and looks their
+// keys up, once each.
+func TestMoveWithoutKey(t *testing.T) {
+	asked := 0
+	h := edited(world(NewFake(FakeOptions{})), onIssues(func(i map[string]any) {
+		for _, entry := range i["changelog"].(map[string]any)["histories"].([]any) {
+			entry := entry.(map[string]any)
+			entry["items"] = slices.DeleteFunc(entry["items"].([]any), func(it any) bool { return it.(map[string]any)["field"] == "Key" })
+		}
+	}))
+	counting := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/project/") {
+			asked++
+		}
+		h.ServeHTTP(w, r)
+	})
+	changes, _ := drain(t, newSource(t, counting), nil)
+	want := map[string]string{"10017:created": "PAY", "10018": "PAY", "10019": "PAY", "10020": "PLAT"}
+	for _, c := range changes {
+		if w, ok := want[c.ID]; ok && c.Container != w {
+			t.Errorf("change %s in %s, want %s", c.ID, c.Container, w)
+		}
+	}
+	if asked != 2 {
+		t.Errorf("asked for %d projects, want 2", asked)
 	}
 }
 
