@@ -15,7 +15,6 @@ package processor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -55,8 +54,8 @@ const (
 	refreshEvery = 15 * time.Second
 	// settleFor is how long changes are gathered before they are measured.
 	settleFor = 200 * time.Millisecond
-	// rejectionQueue bounds the rejections that wait to be recorded; more than
-	// that are recorded by the next replay.
+	// rejectionQueue is how many rejections may wait to be recorded before the
+	// processing waits with them. None is left out.
 	rejectionQueue = 4096
 )
 
@@ -70,6 +69,7 @@ type Processor struct {
 	mu       sync.RWMutex // guards board, and everything below it
 	board    *flow.Board
 	position uint64
+	measured uint64
 	pending  uint64
 	changes  uint64
 	rejected map[flow.Reason]uint64
@@ -95,6 +95,13 @@ func New(cfg Config) *Processor {
 // other return is an error after which the state can no longer be trusted to be
 // complete. Run must be called once.
 func (p *Processor) Run(ctx context.Context) error {
+	if err := p.run(ctx); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+func (p *Processor) run(ctx context.Context) error {
 	last, err := p.cfg.Log.LastPosition(ctx)
 	if err != nil {
 		return fmt.Errorf("read end of log: %w", err)
@@ -106,23 +113,17 @@ func (p *Processor) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		err := p.cfg.Log.Follow(ctx, 0, func(d flow.Delivery) error {
-			p.take(d)
+			p.take(ctx, d)
 			if d.Position >= last || d.Pending == 0 {
 				p.arrive(started)
 			}
 			return nil
 		})
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
 		return fmt.Errorf("follow log: %w", err)
 	})
 	group.Go(func() error { return p.measure(ctx) })
 	group.Go(func() error { return p.record(ctx) })
-	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
+	return group.Wait()
 }
 
 // arrive notes that the replay has reached what was the end of the log.
@@ -139,7 +140,7 @@ func (p *Processor) arrive(started time.Time) {
 }
 
 // take adds one message to the board.
-func (p *Processor) take(d flow.Delivery) {
+func (p *Processor) take(ctx context.Context, d flow.Delivery) {
 	p.mu.Lock()
 	for i := range d.Changes {
 		p.board.Add(&d.Changes[i])
@@ -153,7 +154,7 @@ func (p *Processor) take(d flow.Delivery) {
 	for _, r := range d.Rejected {
 		select {
 		case p.rejects <- r:
-		default: // the queue is full: it stays in the log, and the next replay finds it
+		case <-ctx.Done(): // the next replay finds it again
 		}
 	}
 	select {
@@ -196,19 +197,26 @@ func (p *Processor) measure(ctx context.Context) error {
 }
 
 func (p *Processor) publish(everything bool) {
+	select {
+	case <-p.changed: // what it signals is in this snapshot
+	default:
+	}
 	started := time.Now()
 	now := started
 	if last := p.latest.Load(); last != nil && now.Before(last.At) {
 		now = last.At // the clock was set back; snapshots do not go back with it
 	}
 	p.mu.Lock()
-	s := p.board.Snapshot(now, everything)
+	s, position := p.board.Snapshot(now, everything), p.position
 	p.mu.Unlock()
 	p.latest.Store(s)
 	p.duration.Store(int64(time.Since(started)))
 	if p.cfg.OnSnapshot != nil {
 		p.cfg.OnSnapshot(s)
 	}
+	p.mu.Lock()
+	p.measured = position
+	p.mu.Unlock()
 }
 
 // record writes rejections to the log, apart from the processing.
@@ -253,6 +261,7 @@ func (p *Processor) CaughtUp() <-chan struct{} { return p.caughtUp }
 type Status struct {
 	CaughtUp         bool
 	Position         uint64 // of the last message taken
+	Measured         uint64 // of the last message that is in the latest snapshot, which OnSnapshot has got
 	Pending          uint64 // messages behind it when it was sent
 	Changes          uint64 // usable changes in the log so far, repeats included
 	Rejected         map[flow.Reason]uint64
@@ -263,7 +272,7 @@ type Status struct {
 // Status tells how the processor is doing.
 func (p *Processor) Status() Status {
 	p.mu.RLock()
-	s := Status{Position: p.position, Pending: p.pending, Changes: p.changes, Rejected: maps.Clone(p.rejected)}
+	s := Status{Position: p.position, Measured: p.measured, Pending: p.pending, Changes: p.changes, Rejected: maps.Clone(p.rejected)}
 	p.mu.RUnlock()
 	select {
 	case <-p.caughtUp:
