@@ -24,6 +24,8 @@ const (
 	overlap = 10 * time.Minute
 	// statusesFor is how long the list of statuses is good for.
 	statusesFor = time.Hour
+	// statusesAnew is the same once a status turns up that is not in it.
+	statusesAnew = time.Minute
 	// maxPages bounds a poll, should a site never come to an end.
 	maxPages = 1_000_000
 	// maxToken bounds the page token that a cursor holds, in bytes.
@@ -195,21 +197,48 @@ func (s *Source) prepare(ctx context.Context, at *cursor) error {
 	if err := s.detect(ctx); err != nil {
 		return err
 	}
-	if s.listedAt.IsZero() || time.Since(s.listedAt) > statusesFor {
-		list, err := s.listStatuses(ctx)
-		if err != nil && !unavailable(err) {
-			return err
-		}
-		s.categories = make(map[string]string, len(list))
-		for _, v := range list {
-			s.categories[v.ID] = v.Category
-		}
-		s.listedAt = time.Now()
+	if err := s.refreshStatuses(ctx, statusesFor); err != nil {
+		return err
 	}
 	if !at.Filled && at.Total == 0 && s.cloud() {
 		at.Total = s.count(ctx)
 	}
 	return nil
+}
+
+// refreshStatuses reads the list of statuses again if it is older than that.
+// A site without one leaves former statuses without a category.
+func (s *Source) refreshStatuses(ctx context.Context, age time.Duration) error {
+	if !s.listedAt.IsZero() && time.Since(s.listedAt) <= age {
+		return nil
+	}
+	list, err := s.listStatuses(ctx)
+	if err != nil && !unavailable(err) {
+		return err
+	}
+	s.categories = make(map[string]string, len(list))
+	for _, v := range list {
+		s.categories[v.ID] = v.Category
+	}
+	s.listedAt = time.Now()
+	return nil
+}
+
+// unlisted reports whether a history names a status that the list does not have:
+// one that was deleted, or one that is new.
+func (s *Source) unlisted(r *reading) bool {
+	for k := range r.page.issues {
+		for _, h := range r.histories(&r.page.issues[k]) {
+			if it := first(h.Items, fieldStatus); it != nil {
+				_, from := s.categories[string(it.From)]
+				_, to := s.categories[string(it.To)]
+				if !from || !to {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // count asks a Cloud site how many issues there are, once. The number serves
@@ -248,6 +277,9 @@ func (s *Source) read(ctx context.Context, at cursor) (*reading, error) {
 	err := s.complete(ctx, s.reading)
 	if err == nil {
 		err = s.formerProjects(ctx, s.reading)
+	}
+	if err == nil && s.unlisted(s.reading) {
+		err = s.refreshStatuses(ctx, statusesAnew)
 	}
 	if err != nil {
 		if errors.Is(err, errCut) {

@@ -461,6 +461,36 @@ func TestClockAhead(t *testing.T) {
 	})
 }
 
+// TestNewStatus adds a status while the source runs: what moves through it has
+// its category.
+func TestNewStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := world(NewFake(FakeOptions{}))
+		s := newSource(t, f)
+		_, cursor := drain(t, s, nil)
+		time.Sleep(2 * time.Minute)
+		f.AddStatus("777", "Testing", "indeterminate")
+		id := f.Create(day(20), "PAY", "Story", "Backlog", "Through it")
+		f.Edit(day(21), id, SetStatus("Testing"))
+		f.Edit(day(22), id, SetStatus("Done"))
+		changes, _ := drain(t, s, cursor)
+		found := false
+		for _, c := range changes {
+			for _, fc := range c.Fields {
+				if fc.To.ID == "777" {
+					found = true
+					if fc.To.Category != "indeterminate" {
+						t.Errorf("category of the new status: %+v", fc.To)
+					}
+				}
+			}
+		}
+		if !found {
+			t.Error("the new status was not seen")
+		}
+	})
+}
+
 // TestLivelock has one page that needs far more requests than the site allows
 // in a row: 130 histories in pages of 3.
 func TestLivelock(t *testing.T) {
