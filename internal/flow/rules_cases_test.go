@@ -264,6 +264,41 @@ var edgeCases = []rule{
 		want: `load.items 2`,
 	},
 	{
+		name: "case 25 a link to an item that nobody has told of yet is none",
+		at:   10,
+		log: `1 2 CREATED STATUS:Ready ALIAS:s/1
+			11 1 CREATED STATUS:Ready`,
+		want: `load.items 1
+			item.2.state waiting`,
+	},
+	{
+		name: "case 25 evidence before the item's first fact does not begin its life",
+		edit: openClosed("pull_request"),
+		log: `1 9 CREATED src=t ALIAS:s/1 PULL_REQUEST:opened
+			5 1 OBSERVED STATE:open`,
+		want: `30d.entered.observed 1
+			30d.entered.started absent
+			30d.load.presence_seconds 24d`,
+	},
+	{
+		name: "case 25 evidence neither moves nor revives the item of record",
+		edit: openClosed("pull_request"),
+		log: `1 1 CREATED STATE:open PULL_REQUEST:opened
+			5 1 DELETED
+			1 9 CREATED src=t in=Q ALIAS:s/1
+			9 9 UPDATED src=t PULL_REQUEST:merged`,
+		want: `item.1.state deleted
+			load.items 0
+			w.load.items 0`,
+	},
+	{
+		name: "case 25 the latest ALIAS is the latest in the order of folding",
+		log: `1 1 CREATED STATUS:Ready
+			1 2 CREATED seq=2 STATUS:Ready ALIAS:s/1
+			1 2 UPDATED seq=1 ALIAS:-`,
+		want: `load.items 2`,
+	},
+	{
 		name: "case 27 history shorter than life",
 		log: `1 1 OBSERVED STATUS:In_Progress
 			24 1 UPDATED STATUS:Done`,

@@ -148,7 +148,10 @@ func (f *Forecast) HowMany(days int, p float64) int {
 // completed with a chance of at least p. ok is false where that takes more than
 // ten years or p is 1, which no number of days gives.
 func (f *Forecast) When(items int, p float64) (days int, ok bool) {
-	if items <= 0 {
+	switch {
+	case !(p < 1):
+		return 0, false
+	case items <= 0:
 		return 0, true
 	}
 	f.run(items, maxForecastDays, func(sum []float64) bool {
