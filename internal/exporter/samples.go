@@ -7,7 +7,6 @@ import (
 
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 	dto "github.com/prometheus/client_model/go"
-	"google.golang.org/protobuf/proto"
 )
 
 // maxStatuses bounds the statuses of a value stream in one family (I7): a
@@ -116,7 +115,7 @@ const zeroThreshold = 2.938735877055719e-39 // 2^-128
 
 // native fills in the native buckets, which only the protobuf format carries.
 func native(h *dto.Histogram, t *flow.Totals) {
-	h.Schema, h.ZeroThreshold = proto.Int32(flow.FlowTimeSchema), proto.Float64(zeroThreshold)
+	h.Schema, h.ZeroThreshold = new(int32(flow.FlowTimeSchema)), new(float64(zeroThreshold))
 	zeros := t.FlowTimeCount
 	var last, previous int
 	for i, bucket := range slices.Sorted(maps.Keys(t.FlowTimeFine)) {
@@ -127,16 +126,16 @@ func native(h *dto.Histogram, t *flow.Totals) {
 			if i > 0 {
 				offset = bucket - last - 1
 			}
-			h.PositiveSpan = append(h.PositiveSpan, &dto.BucketSpan{Offset: proto.Int32(int32(offset)), Length: proto.Uint32(0)})
+			h.PositiveSpan = append(h.PositiveSpan, &dto.BucketSpan{Offset: new(int32(offset)), Length: new(uint32(0))})
 		}
 		*h.PositiveSpan[len(h.PositiveSpan)-1].Length++
 		h.PositiveDelta = append(h.PositiveDelta, int64(n-previous))
 		last, previous = bucket, n
 	}
-	h.ZeroCount = proto.Uint64(uint64(zeros))
+	h.ZeroCount = new(uint64(zeros))
 	if len(h.PositiveSpan) == 0 {
 		// Without any span it would be taken for a histogram without native buckets.
-		h.PositiveSpan = []*dto.BucketSpan{{Offset: proto.Int32(0), Length: proto.Uint32(0)}}
+		h.PositiveSpan = []*dto.BucketSpan{{Offset: new(int32(0)), Length: new(uint32(0))}}
 	}
 }
 

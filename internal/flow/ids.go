@@ -64,30 +64,57 @@ func (l *Ledger) compareIDs(a, b uint64) int {
 	return bytes.Compare(l.appendID(x[:0], a), l.appendID(y[:0], b))
 }
 
-// find returns the place of an id in the index, or the free place for it.
-func (l *Ledger) find(source uint32, id string, number uint64, isNumber bool) (slot int, known bool) {
-	mask := len(l.index) - 1
-	for slot = int(l.hash(source, id, number, isNumber)) & mask; ; slot = (slot + 1) & mask {
-		n := l.index[slot]
-		if n == 0 {
-			return slot, false
+// An index finds facts by (source, id): open addressing, a byte of the hash
+// beside each place, so that looking for what is not there, as nearly every new
+// change does, rarely leads to a fact.
+type index struct {
+	places []uint32 // fact + 1
+	tags   []uint8  // 0: free
+}
+
+func newIndex(places int) index {
+	return index{make([]uint32, places), make([]uint8, places)}
+}
+
+// tag is never 0.
+func tag(hash uint64) uint8 { return uint8(hash>>56) | 1 }
+
+// put takes a fact in that is not in the index.
+func (x *index) put(hash uint64, fact uint32) {
+	mask := len(x.tags) - 1
+	slot := int(hash) & mask
+	for x.tags[slot] != 0 {
+		slot = (slot + 1) & mask
+	}
+	x.places[slot], x.tags[slot] = fact+1, tag(hash)
+}
+
+// find returns the fact with an id, if there is one.
+func (l *Ledger) find(hash uint64, source uint32, id string, number uint64, isNumber bool) (fact uint32, known bool) {
+	mask := len(l.index.tags) - 1
+	want := tag(hash)
+	for slot := int(hash) & mask; l.index.tags[slot] != 0; slot = (slot + 1) & mask {
+		if l.index.tags[slot] != want {
+			continue
 		}
-		f := l.fact(n - 1)
+		i := l.index.places[slot] - 1
+		f := l.fact(i)
 		if l.bodies[f.body].source != source || (f.id&3 == idText) == isNumber {
 			continue
 		}
 		if isNumber {
 			if f.id>>2 == number {
-				return slot, true
+				return i, true
 			}
 			continue
 		}
 		text := l.ids[f.id>>2:]
 		length, size := binary.Uvarint(text)
 		if string(text[size:size+int(length)]) == id {
-			return slot, true
+			return i, true
 		}
 	}
+	return 0, false
 }
 
 func (l *Ledger) hash(source uint32, id string, number uint64, isNumber bool) uint64 {
@@ -103,22 +130,16 @@ func (l *Ledger) hash(source uint32, id string, number uint64, isNumber bool) ui
 }
 
 func (l *Ledger) grow() {
-	l.index = make([]uint32, 2*len(l.index))
-	mask := len(l.index) - 1
+	l.index = newIndex(2 * len(l.index.tags))
 	for i := range uint32(l.count) {
 		f := l.fact(i)
-		var h uint64
-		if f.id&3 == idText {
-			text := l.ids[f.id>>2:]
-			n, size := binary.Uvarint(text)
-			h = l.hash(l.bodies[f.body].source, string(text[size:size+int(n)]), 0, false)
-		} else {
-			h = l.hash(l.bodies[f.body].source, "", f.id>>2, true)
+		source := l.bodies[f.body].source
+		if f.id&3 != idText {
+			l.index.put(l.hash(source, "", f.id>>2, true), i)
+			continue
 		}
-		slot := int(h) & mask
-		for l.index[slot] != 0 {
-			slot = (slot + 1) & mask
-		}
-		l.index[slot] = i + 1
+		text := l.ids[f.id>>2:]
+		n, size := binary.Uvarint(text)
+		l.index.put(l.hash(source, string(text[size:size+int(n)]), 0, false), i)
 	}
 }

@@ -35,11 +35,12 @@ type Ledger struct {
 
 	items  []item
 	itemOf map[string]uint32
+	latest uint32 // the item looked up last
 
 	facts   [][]fact // slabs, so that growing never copies
 	count   int
 	ids     []byte // ids that are not plain numbers, each after its length
-	index   []uint32
+	index   index
 	newest  int64
 	seed    maphash.Seed
 	scratch []byte
@@ -95,7 +96,7 @@ func NewLedger() *Ledger {
 	l := &Ledger{
 		bodyOf:  map[string]uint32{},
 		itemOf:  map[string]uint32{},
-		index:   make([]uint32, 1024),
+		index:   newIndex(1024),
 		newest:  math.MinInt64,
 		seed:    maphash.MakeSeed(),
 		keys:    map[uint32][]keyFact{},
@@ -145,9 +146,8 @@ func (l *Ledger) add(c *Change) (Outcome, uint32) {
 	it := l.item(source, c.Item)
 	at := c.At.UnixNano()
 	number, isNumber := plainNumber(c.ID)
-	slot, known := l.find(source, c.ID, number, isNumber)
-	if known {
-		first := l.index[slot] - 1
+	hash := l.hash(source, c.ID, number, isNumber)
+	if first, known := l.find(hash, source, c.ID, number, isNumber); known {
 		f := l.fact(first)
 		if f.at == at && f.body == b && l.sequence(f) == c.Sequence && l.owns(it, first) {
 			l.duplicates = append(l.duplicates, at)
@@ -158,8 +158,8 @@ func (l *Ledger) add(c *Change) (Outcome, uint32) {
 	}
 	f := fact{at: at, id: l.packID(c, number, isNumber), body: b, next: l.items[it].head}
 	i := l.push(f)
-	l.index[slot] = i + 1
-	if l.count*4 >= len(l.index)*3 {
+	l.index.put(hash, i)
+	if l.count*8 >= len(l.index.tags)*7 {
 		l.grow()
 	}
 	l.items[it].head = i + 1
@@ -200,11 +200,18 @@ func (l *Ledger) owns(it, index uint32) bool {
 
 // item returns the index of an item, a new one where it is not known.
 func (l *Ledger) item(source uint32, id string) uint32 {
+	if l.latest < uint32(len(l.items)) { // a tracker tells of one item at a time
+		if it := &l.items[l.latest]; it.id == id && it.source == source {
+			return l.latest
+		}
+	}
 	l.scratch = appendItemKey(l.scratch[:0], source, id)
 	if it, ok := l.itemOf[string(l.scratch)]; ok {
+		l.latest = it
 		return it
 	}
 	it := uint32(len(l.items))
+	l.latest = it
 	key := string(l.scratch)
 	l.itemOf[key] = it
 	l.items = append(l.items, item{id: key[len(key)-len(id):], source: source})
@@ -290,7 +297,7 @@ func (l *Ledger) Known(source, id string) bool {
 		return false
 	}
 	number, isNumber := plainNumber(id)
-	_, known := l.find(ref, id, number, isNumber)
+	_, known := l.find(l.hash(ref, id, number, isNumber), ref, id, number, isNumber)
 	return known
 }
 
