@@ -8,6 +8,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,9 @@ type Options struct {
 	Revision      string
 	Logger        *slog.Logger
 	Progress      connector.Reporter // of backfills, may be nil
+	// CensusInterval is how often the live items of a tracker are compared with
+	// those of the log; 0: DefaultCensusInterval.
+	CensusInterval time.Duration
 }
 
 // An App is the whole service in one process.
@@ -50,11 +54,12 @@ type App struct {
 	runners   []*connector.Runner
 	server    *web.Server
 	logBytes  atomic.Uint64 // read now and then: a scrape does no I/O (I5)
+	goal      atomic.Uint64 // of the first reading, see settled; 0: not known yet
 }
 
-// CensusInterval is how often the live items of a tracker are compared with
-// those of the log.
-const CensusInterval = time.Hour
+// DefaultCensusInterval is how often the live items of a tracker are compared
+// with those of the log.
+const DefaultCensusInterval = time.Hour
 
 // Registry lists the connectors that the program is built with.
 func Registry() connector.Registry {
@@ -89,6 +94,9 @@ func LogConfig(c *config.Config, dataDir string) eventlog.Config {
 		return out
 	}
 	n := c.NATS
+	if n.Password.IsSet() {
+		out.Password = n.Password.Read
+	}
 	out.URL, out.CredsFile, out.User, out.MaxBytes, out.Replicas = n.URL, n.CredsFile, n.User, n.MaxBytes, n.Replicas
 	out.TLS = eventlog.TLS{CAFile: n.TLS.CAFile, CertFile: n.TLS.CertFile, KeyFile: n.TLS.KeyFile}
 	if n.SyncInterval > 0 {
@@ -125,7 +133,7 @@ func (a *App) wire(ctx context.Context) error {
 			return err
 		}
 		a.runners = append(a.runners, connector.NewRunner(connector.Config{
-			Name: s.Name, Source: source, PollInterval: s.PollInterval, CensusInterval: CensusInterval,
+			Name: s.Name, Source: source, PollInterval: s.PollInterval, CensusInterval: cmp.Or(a.opts.CensusInterval, DefaultCensusInterval),
 			Overlaps:  s.Type != config.File, // a file holds what somebody wrote into it, repeats included
 			Publisher: a.log, Cursors: cursors{a.log}, Facts: a.processor,
 			Progress: a.opts.Progress, Logger: a.opts.Logger,
@@ -206,7 +214,8 @@ func (a *App) watchLog(ctx context.Context) {
 }
 
 // Ready reports whether the numbers can be relied upon: the log was replayed,
-// a snapshot was made, and every source has been polled once or has failed.
+// every source has been polled once or has failed, and the latest snapshot holds
+// all that was read by then.
 func (a *App) Ready() (ok bool, reasons []string) {
 	status := a.processor.Status()
 	switch {
@@ -220,7 +229,25 @@ func (a *App) Ready() (ok bool, reasons []string) {
 			reasons = append(reasons, fmt.Sprintf("source %s: first poll under way, %.0f %% read", s.Name, 100*s.Backfill))
 		}
 	}
+	if len(reasons) == 0 && !a.settled(status.Measured) {
+		reasons = append(reasons, "measuring what was read")
+	}
 	return len(reasons) == 0, reasons
+}
+
+// settled reports whether a snapshot up to a position holds all that was in the
+// log when every source had been polled.
+func (a *App) settled(measured uint64) bool {
+	if a.goal.Load() == 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		last, err := a.log.LastPosition(ctx)
+		if err != nil {
+			return false // the next question may find the log better
+		}
+		a.goal.CompareAndSwap(0, last+1)
+	}
+	return measured+1 >= a.goal.Load()
 }
 
 // service gathers what the exporter shows about the service itself.

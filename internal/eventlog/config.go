@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 )
@@ -26,12 +25,10 @@ type Config struct {
 	URL string
 	// CredsFile is a NATS credentials file (JWT and seed).
 	CredsFile string
-	// User logs in with the password in the environment variable PasswordEnv or
-	// in the file PasswordFile.
-	User         string
-	PasswordEnv  string
-	PasswordFile string
-	TLS          TLS
+	// User logs in with what Password returns, which is called once, by Open.
+	User     string
+	Password func() (string, error)
+	TLS      TLS
 	// Sync is how often the server inside the process syncs its files to disk:
 	// "always" before it acknowledges, or a duration such as "2m", with which a
 	// loss of power loses what came since. A killed process loses nothing either
@@ -102,11 +99,8 @@ func (c Config) Validate() error {
 	if c.URL == "" && (c.CredsFile != "" || c.User != "" || c.TLS != TLS{}) {
 		wrong("url", "is required with creds_file, user or tls")
 	}
-	if c.PasswordEnv != "" && c.PasswordFile != "" {
-		wrong("password_env", "and password_file exclude each other")
-	}
-	if hasPassword := c.PasswordEnv != "" || c.PasswordFile != ""; hasPassword != (c.User != "") {
-		wrong("user", "and password_env or password_file belong together")
+	if (c.Password != nil) != (c.User != "") {
+		wrong("user", "and a password belong together")
 	}
 	if c.User != "" && c.CredsFile != "" {
 		wrong("creds_file", "and user exclude each other")
@@ -142,16 +136,9 @@ func (c Config) syncInterval() (time.Duration, error) {
 }
 
 func (c Config) password() (string, error) {
-	if c.PasswordFile != "" {
-		text, err := os.ReadFile(c.PasswordFile)
-		if err != nil {
-			return "", fmt.Errorf("read password: %w", err)
-		}
-		return strings.TrimRight(string(text), "\r\n"), nil
-	}
-	password, ok := os.LookupEnv(c.PasswordEnv)
-	if !ok {
-		return "", fmt.Errorf("read password: environment variable %s is not set", c.PasswordEnv)
+	password, err := c.Password()
+	if err != nil {
+		return "", fmt.Errorf("log in to event log as %s: %w", c.User, err)
 	}
 	return password, nil
 }

@@ -99,31 +99,23 @@ func TestExternalWithPasswordAndTLS(t *testing.T) {
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12},
 	})
 	url = strings.Replace(url, "nats://", "tls://", 1)
-	passwordFile := filepath.Join(t.TempDir(), "password")
-	if err := os.WriteFile(passwordFile, []byte("s3cret-word\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("EVENTLOG_TEST_PASSWORD", "s3cret-word")
-	t.Setenv("EVENTLOG_TEST_WRONG", "wr0ng-word")
 	files := TLS{CAFile: certFile, CertFile: certFile, KeyFile: keyFile}
-	cfg := Config{URL: url, User: "flow", PasswordEnv: "EVENTLOG_TEST_PASSWORD", TLS: files}
+	cfg := Config{URL: url, User: "flow", Password: password("s3cret-word"), TLS: files}
 
 	want := testChanges("s", "c", 0, 120)
 	l := openLog(t, cfg)
 	publish(t, l, "s", want)
 	closeLog(t, l)
-	cfg.PasswordEnv, cfg.PasswordFile = "", passwordFile
 	l = openLog(t, cfg)
 	if diff := cmp.Diff(want, stored(t, l, "s")); diff != "" {
 		t.Error(diff)
 	}
 
 	for name, cfg := range map[string]Config{
-		"wrong password":    {URL: url, User: "flow", PasswordEnv: "EVENTLOG_TEST_WRONG", TLS: files},
-		"no password":       {URL: url, User: "flow", PasswordEnv: "EVENTLOG_TEST_UNSET", TLS: files},
-		"no password file":  {URL: url, User: "flow", PasswordFile: passwordFile + "x", TLS: files},
-		"unknown authority": {URL: url, User: "flow", PasswordFile: passwordFile, TLS: TLS{CertFile: certFile, KeyFile: keyFile}},
-		"no CA file":        {URL: url, User: "flow", PasswordFile: passwordFile, TLS: TLS{CAFile: certFile + "x"}},
+		"wrong password":    {URL: url, User: "flow", Password: password("wr0ng-word"), TLS: files},
+		"no password":       {URL: url, User: "flow", Password: func() (string, error) { return "", errors.New("not set") }, TLS: files},
+		"unknown authority": {URL: url, User: "flow", Password: password("s3cret-word"), TLS: TLS{CertFile: certFile, KeyFile: keyFile}},
+		"no CA file":        {URL: url, User: "flow", Password: password("s3cret-word"), TLS: TLS{CAFile: certFile + "x"}},
 		"no credentials":    {URL: url, CredsFile: certFile + "x", TLS: files},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -135,6 +127,10 @@ func TestExternalWithPasswordAndTLS(t *testing.T) {
 		}
 		cancel()
 	}
+}
+
+func password(word string) func() (string, error) {
+	return func() (string, error) { return word, nil }
 }
 
 func must[T any](v T, err error) T {

@@ -106,7 +106,7 @@ func TestConfig(t *testing.T) {
 	}{
 		{"zero", Config{}, ""},
 		{"sync", Config{Sync: "2m"}, ""},
-		{"external", Config{URL: "nats://a:4222, tls://b:4222", User: "u", PasswordEnv: "P", Replicas: 3}, ""},
+		{"external", Config{URL: "nats://a:4222, tls://b:4222", User: "u", Password: password("p"), Replicas: 3}, ""},
 		{"credentials in the URL", Config{URL: "nats://u:p@a:4222"}, "url: holds credentials"},
 		{"scheme", Config{URL: "http://a:4222"}, "url: want nats://"},
 		{"no URL", Config{URL: "nats://%zz"}, "url: not a URL"},
@@ -114,11 +114,10 @@ func TestConfig(t *testing.T) {
 		{"small", Config{MaxBytes: 5}, "max_bytes:"},
 		{"even replicas", Config{URL: "nats://a", Replicas: 2}, "replicas: want 1, 3 or 5"},
 		{"replicas of one", Config{Replicas: 3}, "replicas: the server inside"},
-		{"credentials for nobody", Config{User: "u", PasswordEnv: "P"}, "url: is required"},
-		{"two passwords", Config{URL: "nats://a", User: "u", PasswordEnv: "P", PasswordFile: "p"}, "exclude each other"},
-		{"no user", Config{URL: "nats://a", PasswordEnv: "P"}, "user: "},
+		{"credentials for nobody", Config{User: "u", Password: password("p")}, "url: is required"},
+		{"no user", Config{URL: "nats://a", Password: password("p")}, "user: "},
 		{"no password", Config{URL: "nats://a", User: "u"}, "user: "},
-		{"two logins", Config{URL: "nats://a", User: "u", PasswordEnv: "P", CredsFile: "c"}, "creds_file: "},
+		{"two logins", Config{URL: "nats://a", User: "u", Password: password("p"), CredsFile: "c"}, "creds_file: "},
 		{"half a pair", Config{URL: "nats://a", TLS: tls}, "tls.cert_file: "},
 	} {
 		err := tt.cfg.Validate()
