@@ -194,6 +194,19 @@ func TestGoldenItems(t *testing.T) {
 	}
 }
 
+func TestItemsOnlyWhereAskedFor(t *testing.T) {
+	_, log := readGolden(t)
+	ledger := flow.NewLedger()
+	for i := range log {
+		ledger.Add(&log[i])
+	}
+	for _, v := range generic(t, flow.Measure(goldenPolicy(), ledger, goldenAt, flow.Options{}))["value_streams"].([]any) {
+		if items, ok := v.(map[string]any)["items"]; ok {
+			t.Errorf("items: %v", items)
+		}
+	}
+}
+
 func TestGoldenWindows(t *testing.T) {
 	g, log := readGolden(t)
 	for _, impl := range implementations {

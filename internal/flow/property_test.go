@@ -107,7 +107,7 @@ func drawFields(t *rapid.T, items []string) []flow.FieldChange {
 		case "parent":
 			add(flow.FieldParent, flow.Value{ID: "9"})
 		case "alias":
-			if chance(t, 4, "really") {
+			if chance(t, 2, "really") {
 				add(flow.FieldAlias, flow.Value{ID: pick(t, "alias of", slices.Concat(items, []string{"a/none", ""})...)})
 			}
 		}
