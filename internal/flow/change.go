@@ -204,8 +204,10 @@ func (c *Change) Validate() error {
 		if err := checkText(p.name, p.text, MaxText); err != nil {
 			return err
 		}
-		if i := strings.IndexFunc(p.text, isControl); i >= 0 {
-			return invalid(ReasonText, p.name, "has a control character at byte %d", i)
+		for i := range len(p.text) { // bytes, for control characters are single ones in UTF-8
+			if b := p.text[i]; b < 0x20 || b == 0x7f {
+				return invalid(ReasonText, p.name, "has a control character at byte %d", i)
+			}
 		}
 	}
 	if err := checkText("title", c.Title, MaxTitle); err != nil {
@@ -266,8 +268,6 @@ func checkText(part, text string, limit int) error {
 	}
 	return nil
 }
-
-func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
 
 // DecodeJSON reads one change from a line of JSON and validates it. Unknown
 // keys are ignored, so that a newer producer can be read; the error is an
