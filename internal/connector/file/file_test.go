@@ -28,6 +28,7 @@ import (
 
 var (
 	_ connector.Source   = (*file.Source)(nil)
+	_ connector.Checker  = (*file.Source)(nil)
 	_ connector.Rejecter = (*file.Source)(nil)
 )
 
@@ -346,6 +347,21 @@ func TestPollNamesTheFile(t *testing.T) {
 
 // A failing emit ends the poll with its error, and what was not taken is not
 // counted as refused: it will be read again.
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "changes.jsonl")
+	if err := file.New("events", path, nil).Check(t.Context()); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) {
+		t.Errorf("a missing file: %v", err)
+	}
+	if err := file.New("events", dir, nil).Check(t.Context()); err == nil {
+		t.Error("a folder passes for a file")
+	}
+	write(t, path, "")
+	if err := file.New("events", path, nil).Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPollStopsWhenEmitFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "changes.jsonl")
 	write(t, path, strings.Repeat("nonsense\n"+rows(0, 1), 750))

@@ -51,6 +51,15 @@ func New(name, path string, log *slog.Logger) *Source {
 	return &Source{name: name, path: path, log: log, rejects: map[flow.Reason]int64{}}
 }
 
+// Check implements [connector.Checker]: it sees whether the file can be read.
+func (s *Source) Check(context.Context) error {
+	f, _, err := open(s.path)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // Rejects implements [connector.Rejecter].
 func (s *Source) Rejects() map[flow.Reason]int64 {
 	s.mu.Lock()
