@@ -238,6 +238,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte{1<<3 | 2, 3, 1<<3 | 2, 1, 0xff})
 	f.Add([]byte("\x0a\x04\x9b\x3f\x9c\x3f"))
 	f.Add([]byte("\x0a\x03\x48\x81\x02"))
+	f.Add([]byte("\x80\x80\x80\x80\x10\x00"))                             // field 1<<29
+	f.Add([]byte("\x0a\x0b\x40\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02")) // a number over 64 bits
+	f.Add([]byte("\x0a\x0b\x40\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")) // -1
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		want, wantErr := decodeGenerated(payload)
 		var d decoder
@@ -277,8 +280,9 @@ func TestDecodeAllocates(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if allocs > 1 {
-		t.Errorf("%v allocations a batch, want 1", allocs)
+	if allocs > 1 || len(d.changes) != batchChanges || len(d.fields) != batchChanges {
+		t.Errorf("%v allocations a batch, %d changes, %d field changes held, want 1, %d and %d",
+			allocs, len(d.changes), len(d.fields), batchChanges, batchChanges)
 	}
 }
 

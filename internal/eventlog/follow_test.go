@@ -147,8 +147,8 @@ func TestRejected(t *testing.T) {
 	}
 
 	// What was rejected is kept once, however often a replay rejects it.
-	for range 2 {
-		if err := l.Reject(t.Context(), all); err != nil {
+	for _, again := range [][]flow.Rejection{all, all[:2], all[1:]} {
+		if err := l.Reject(t.Context(), again); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -259,6 +259,12 @@ func TestRecreated(t *testing.T) {
 	if err := stop(); !errors.As(err, &gap) || !gap.Recreated {
 		t.Errorf("Follow: %v", err)
 	}
+	publish(t, l, "s", testChanges("s", "other", 0, 1)) // a message at the position that was read
+	publish(t, l, "s", testChanges("s", "other", 1, 1))
+	other := func(flow.Delivery) error { return errors.New("a delivery of another log") }
+	if err := l.Follow(t.Context(), 1, other); !errors.As(err, &gap) || !gap.Recreated {
+		t.Errorf("Follow: %v", err)
+	}
 	if err := l.js.DeleteStream(t.Context(), changesStream); err != nil {
 		t.Fatal(err)
 	}
@@ -299,16 +305,25 @@ func TestChanges(t *testing.T) {
 	if err := l.Changes(t.Context(), 0, "", func(uint64, flow.Change) error { return failure }); err != failure {
 		t.Errorf("Changes: %v, want the function's error", err)
 	}
-	// It ends, even if the log grows as fast as it is read.
+}
+
+// Changes ends at what was the end when it began, even if the log grows as fast
+// as it is read.
+func TestChangesOfGrowingLog(t *testing.T) {
+	l := openLog(t, Config{DataDir: t.TempDir(), Sync: "2m"})
+	const there = readAhead + 100 // more than is on its way before the first is read
+	for i := range there {
+		publish(t, l, "s", testChanges("s", "c", i, 1))
+	}
 	n := 0
 	err := l.Changes(t.Context(), 0, "", func(uint64, flow.Change) error {
-		if n++; n%50 == 0 {
-			publish(t, l, "a", testChanges("a", "c", 100+n, 1))
+		if n++; n > 2*there {
+			return errors.New("it does not end")
 		}
-		return nil
+		return l.Publish(t.Context(), "s", testChanges("s", "c", there+n, 1))
 	})
-	if n != 121 || err != nil {
-		t.Errorf("%d changes, %v, want the 121 that were there", n, err)
+	if n != there || err != nil {
+		t.Errorf("%d changes, %v, want the %d that were there", n, err, there)
 	}
 }
 

@@ -228,7 +228,9 @@ func (l *Log) disconnect() {
 	case <-stopped:
 	case <-ctx.Done():
 	}
-	_ = l.nc.FlushWithContext(ctx) // whoever waits for an acknowledgement learns of a failure by that
+	if l.nc.IsConnected() {
+		_ = l.nc.FlushWithContext(ctx) // whoever waits for an acknowledgement learns of a failure by that
+	}
 	l.nc.Close()
 	<-l.closed // its goroutines are about to end
 }
