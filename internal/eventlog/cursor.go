@@ -36,7 +36,7 @@ func (l *Log) StoreCursor(ctx context.Context, source string, cursor []byte, rev
 	} else {
 		next, err = l.cursors.Update(ctx, Token(source), cursor, revision)
 	}
-	if errors.Is(err, jetstream.ErrKeyExists) || wrongSequence(err) {
+	if wrongSequence(err) {
 		return 0, fmt.Errorf("store cursor of %s: %w", source, ErrStale)
 	}
 	if err != nil {
