@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,24 +11,26 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
+	"os"
 	"time"
 
 	"github.com/flowmetrics/flowmetrics/internal/app"
 	"github.com/flowmetrics/flowmetrics/internal/config"
 	"github.com/flowmetrics/flowmetrics/internal/eventlog"
 	"github.com/flowmetrics/flowmetrics/internal/flow"
+	"github.com/flowmetrics/flowmetrics/internal/web"
 )
 
 // logFlags say where the log is.
 type logFlags struct {
-	DataDir string `default:"flowmetrics-data" placeholder:"DIR" help:"Folder of the event log, while no flowmetrics runs on it. Default: ${default}."`
-	URL     string `placeholder:"URL" help:"Ask a running flowmetrics instead, such as http://127.0.0.1:9797."`
-	Config  string `placeholder:"FILE" help:"Configuration file, for a log in an external NATS (nats.url)."`
+	DataDir string `xor:"dir" placeholder:"DIR" help:"Folder of the event log, while no flowmetrics runs on it. Default: flowmetrics-data."`
+	URL     string `xor:"dir,config" placeholder:"URL" help:"A running flowmetrics instead, such as http://127.0.0.1:9797."`
+	Config  string `xor:"config" placeholder:"FILE" help:"Configuration file, for a log in an external NATS (nats.url)."`
 }
 
-// open opens the log itself.
-func (f *logFlags) open(env *environment) (*eventlog.Log, error) {
+// open opens the log itself. Unless it is to be written to, an embedded one
+// has to be there.
+func (f *logFlags) open(env *environment, write bool) (*eventlog.Log, error) {
 	var cfg *config.Config
 	if f.Config != "" {
 		var err error
@@ -35,7 +38,13 @@ func (f *logFlags) open(env *environment) (*eventlog.Log, error) {
 			return nil, err
 		}
 	}
-	log, err := eventlog.Open(env.ctx, app.LogConfig(cfg, f.DataDir), env.logger(env.Err))
+	where := app.LogConfig(cfg, cmp.Or(f.DataDir, "flowmetrics-data"))
+	if where.URL == "" && !write {
+		if _, err := os.Stat(where.DataDir); err != nil {
+			return nil, fmt.Errorf("open event log: %w (--data-dir or --url says where it is)", err)
+		}
+	}
+	log, err := eventlog.Open(env.ctx, where, env.logger(env.Err))
 	if err != nil {
 		return nil, fmt.Errorf("open event log: %w", err)
 	}
@@ -46,7 +55,7 @@ func (f *logFlags) open(env *environment) (*eventlog.Log, error) {
 func (f *logFlags) endpoint(path string, query url.Values) (string, error) {
 	u, err := url.Parse(f.URL)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return "", fmt.Errorf("--url: %q is no address, want http://HOST:PORT", f.URL)
+		return "", errors.New("--url: not an address, want http://HOST:PORT") // what was given may hold a password
 	}
 	u = u.JoinPath(path)
 	u.RawQuery = query.Encode()
@@ -74,15 +83,22 @@ func (c *changesCmd) Run(env *environment) error {
 }
 
 func (c *changesCmd) print(env *environment, out io.Writer) error {
-	if c.URL != "" {
-		return c.fetch(env, out)
+	switch {
+	case c.URL != "" && c.Rejected:
+		return c.fetchRejected(env, out)
+	case c.URL != "":
+		body, err := c.get(env, "/api/v1/changes", c.After)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(out, body)
+		return errors.Join(err, body.Close())
 	}
-	log, err := c.open(env)
+	log, err := c.open(env, false)
 	if err != nil {
 		return err
 	}
-	enc := json.NewEncoder(out)
-	enc.SetEscapeHTML(false)
+	enc := lines(out)
 	if c.Rejected {
 		err = log.Rejections(env.ctx, c.After, 0, func(r flow.Rejection) error {
 			if c.Source != "" && r.Source != c.Source {
@@ -96,28 +112,59 @@ func (c *changesCmd) print(env *environment, out io.Writer) error {
 	return errors.Join(err, log.Close())
 }
 
-func (c *changesCmd) fetch(env *environment, out io.Writer) error {
-	query := url.Values{}
-	if c.Source != "" {
-		query.Set("source", c.Source)
+// rejectedPage is how many rejections are asked for at a time.
+const rejectedPage = 10_000
+
+// fetchRejected prints the rejections that a running flowmetrics has kept.
+func (c *changesCmd) fetchRejected(env *environment, out io.Writer) error {
+	enc, after := lines(out), c.After
+	for {
+		body, err := c.get(env, "/api/v1/rejected", after)
+		if err != nil {
+			return err
+		}
+		n := 0
+		for in := json.NewDecoder(body); ; n++ {
+			var r flow.Rejection
+			if err = in.Decode(&r); err != nil {
+				break
+			}
+			after = r.Position
+			if c.Source == "" || r.Source == c.Source {
+				if err = enc.Encode(r); err != nil {
+					break
+				}
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		if err = errors.Join(err, body.Close()); err != nil || n < rejectedPage {
+			return err
+		}
 	}
-	if c.After > 0 {
-		query.Set("after", fmt.Sprint(c.After))
-	}
-	path := "/api/v1/changes"
+}
+
+// get asks a running flowmetrics for what is behind a position of the log.
+func (c *changesCmd) get(env *environment, path string, after uint64) (io.ReadCloser, error) {
+	query := url.Values{"after": {fmt.Sprint(after)}}
 	if c.Rejected {
-		path = "/api/v1/rejected"
+		query.Set("limit", fmt.Sprint(rejectedPage))
+	} else if c.Source != "" {
+		query.Set("source", c.Source)
 	}
 	address, err := c.endpoint(path, query)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	body, err := request(env.ctx, http.MethodGet, address, nil, "")
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, body)
-	return errors.Join(err, body.Close())
+	return request(env.ctx, http.MethodGet, address, nil, "")
+}
+
+// lines returns an encoder of JSON Lines.
+func lines(out io.Writer) *json.Encoder {
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	return enc
 }
 
 // request sends a request and returns the answer's body if it is a success.
@@ -127,7 +174,7 @@ func request(ctx context.Context, method, address string, body io.Reader, token 
 		return nil, fmt.Errorf("make request: %w", err)
 	}
 	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set(web.TokenHeader, token) // leaves Authorization to the user in the address
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/x-ndjson")
@@ -136,11 +183,16 @@ func request(ctx context.Context, method, address string, body io.Reader, token 
 	if err != nil {
 		return nil, fmt.Errorf("ask flowmetrics: %w", err)
 	}
-	if resp.StatusCode/100 != 2 {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // whatever it says of the failure
-		return nil, errors.Join(fmt.Errorf("%s %s: %s: %s", method, req.URL.Redacted(), resp.Status, strings.TrimSpace(string(text))), resp.Body.Close())
+	if resp.StatusCode/100 == 2 {
+		return resp.Body, nil
 	}
-	return resp.Body, nil
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // whatever it says of the failure
+	var answer struct{ Error string }
+	if json.Unmarshal(text, &answer) == nil && answer.Error != "" {
+		text = []byte(answer.Error)
+	}
+	err = fmt.Errorf("%s %s: %s: %s", method, req.URL.Redacted(), resp.Status, bytes.TrimSpace(text))
+	return nil, errors.Join(err, resp.Body.Close())
 }
 
 type importCmd struct {
@@ -151,7 +203,8 @@ type importCmd struct {
 }
 
 func (importCmd) Help() string {
-	return "A change that the log holds already does no harm: it is counted as a duplicate.\n\n" + example(
+	return "All files are read first: a line that cannot be used is named, and then nothing is imported.\n" +
+		"A change that the log holds already does no harm, it counts as a duplicate.\n\n" + example(
 		"flowmetrics import changes.jsonl",
 		"FLOWMETRICS_TOKEN=... flowmetrics import --url http://127.0.0.1:9797 changes.jsonl",
 		"generate | flowmetrics import -")
@@ -161,14 +214,11 @@ func (importCmd) Help() string {
 const importChunk = 500
 
 func (c *importCmd) Run(env *environment) error {
-	chunks, total, err := c.read(env)
-	if err != nil {
-		return err
-	}
 	publish, done, err := c.publisher(env)
 	if err != nil {
 		return err
 	}
+	chunks, total, err := c.read(env)
 	taken, shown := 0, time.Now()
 	for _, chunk := range chunks {
 		if err = publish(chunk); err != nil {
@@ -181,9 +231,12 @@ func (c *importCmd) Run(env *environment) error {
 		}
 	}
 	if err = errors.Join(err, done()); err != nil {
-		return fmt.Errorf("after %d of %d changes: %w", taken, total, err)
+		if total > 0 {
+			fmt.Fprintf(env.Err, "%d of %d changes imported, and it is safe to import all of them again\n", taken, total)
+		}
+		return err
 	}
-	_, err = fmt.Fprintf(env.Out, "%d changes imported\n", taken)
+	_, err = fmt.Fprintf(env.Out, "%s imported\n", plural(taken, "change"))
 	return err
 }
 
@@ -218,7 +271,7 @@ func (c *importCmd) read(env *environment) (chunks [][]flow.Change, total int, e
 		}
 	}
 	if bad > 0 && !c.SkipInvalid {
-		return nil, 0, fmt.Errorf("%d lines cannot be used, nothing was imported (--skip-invalid imports the others)", bad)
+		return nil, 0, fmt.Errorf("%s cannot be used, nothing was imported (--skip-invalid imports the others)", plural(bad, "line"))
 	}
 	return chunks, total, nil
 }
@@ -226,7 +279,7 @@ func (c *importCmd) read(env *environment) (chunks [][]flow.Change, total int, e
 // publisher returns how to publish a chunk, and what ends the import.
 func (c *importCmd) publisher(env *environment) (publish func([]flow.Change) error, done func() error, err error) {
 	if c.URL == "" {
-		log, err := c.open(env)
+		log, err := c.open(env, true)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -242,16 +295,22 @@ func (c *importCmd) publisher(env *environment) (publish func([]flow.Change) err
 	}
 	return func(chunk []flow.Change) error {
 		var body bytes.Buffer
-		enc := json.NewEncoder(&body)
+		enc := lines(&body)
 		for i := range chunk {
 			if err := enc.Encode(&chunk[i]); err != nil {
 				return fmt.Errorf("encode change: %w", err)
 			}
+			if body.Len() < web.MaxBody/2 && i < len(chunk)-1 {
+				continue
+			}
+			answer, err := request(env.ctx, http.MethodPost, address, &body, token)
+			if err != nil {
+				return err
+			}
+			if err := answer.Close(); err != nil {
+				return fmt.Errorf("read answer: %w", err)
+			}
 		}
-		answer, err := request(env.ctx, http.MethodPost, address, &body, token)
-		if err != nil {
-			return err
-		}
-		return answer.Close()
+		return nil
 	}, func() error { return nil }, nil
 }

@@ -34,7 +34,8 @@ func (c *checkCmd) Run(env *environment) error {
 		return err
 	}
 	policy := cfg.Policy()
-	fmt.Fprintf(env.Out, "%s: valid, %d sources, %d value streams, policy %s\n", c.Config, len(cfg.Sources), len(policy.ValueStreams), policy.Hash())
+	fmt.Fprintf(env.Out, "%s: valid, %s, %s, policy %s\n", c.Config,
+		plural(len(cfg.Sources), "source"), plural(len(policy.ValueStreams), "value stream"), policy.Hash())
 	if c.Offline {
 		return nil
 	}
@@ -47,7 +48,7 @@ func (c *checkCmd) Run(env *environment) error {
 		}
 	}
 	if failed > 0 {
-		fmt.Fprintf(env.Err, "flowmetrics check: %d of %d sources failed\n", failed, len(cfg.Sources))
+		fmt.Fprintf(env.Err, "flowmetrics check: %d of %s failed\n", failed, plural(len(cfg.Sources), "source"))
 		return exitError(1)
 	}
 	return nil
@@ -65,7 +66,11 @@ func (c *checkCmd) source(env *environment, policy *flow.Policy, s *config.Sourc
 		if err := checker.Check(ctx); err != nil {
 			return err
 		}
-		fmt.Fprintf(env.Out, "source %s: %s answers, credentials work\n", s.Name, cmp.Or(s.URL, s.Path))
+		how := ""
+		if s.Token.IsSet() {
+			how = ", the credentials work"
+		}
+		fmt.Fprintf(env.Out, "source %s: %s can be read%s\n", s.Name, cmp.Or(s.URL, s.Path), how)
 	}
 	var statuses, types []flow.Value
 	if lister, ok := source.(connector.StatusLister); ok {
@@ -78,7 +83,11 @@ func (c *checkCmd) source(env *environment, policy *flow.Policy, s *config.Sourc
 			return fmt.Errorf("list types: %w", err)
 		}
 	}
-	for _, w := range workflowsOf(policy, s.Name) {
+	workflows := workflowsOf(policy, s.Name)
+	if len(workflows) == 0 {
+		fmt.Fprintf(env.Out, "source %s: in no value stream, nothing of it is measured\n", s.Name)
+	}
+	for _, w := range workflows {
 		unmapped(env, s.Name, w, statuses, types)
 	}
 	return nil

@@ -16,6 +16,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
+
+	"github.com/flowmetrics/flowmetrics/internal/config"
 )
 
 // IO is where a command reads and writes.
@@ -41,8 +43,8 @@ func (s IO) terminal() (width func() int, ok bool) {
 
 // commands is the grammar of the command line.
 type commands struct {
-	LogLevel  string `name:"log.level" enum:"debug,info,warn,error" default:"info" help:"Log messages from this level up: ${enum}."`
-	LogFormat string `name:"log.format" enum:"text,json" default:"text" help:"Format of log messages: ${enum}."`
+	LogLevel  string `name:"log.level" group:"Logging, on the standard error:" enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL" help:"Least level that is logged: debug, info, warn or error. Default: ${default}."`
+	LogFormat string `name:"log.format" group:"Logging, on the standard error:" enum:"text,json" default:"text" placeholder:"FORMAT" help:"Format of the log: text or json. Default: ${default}."`
 
 	Serve   serveCmd   `cmd:"" help:"Read the trackers, measure, and serve metrics, page and API."`
 	Demo    demoCmd    `cmd:"" help:"Serve a simulated organisation: the whole path, nothing to install."`
@@ -83,7 +85,6 @@ func Main(ctx context.Context, args []string, streams IO) int {
 	parser, err := kong.New(&grammar,
 		kong.Name("flowmetrics"),
 		kong.Description("Flow metrics of value streams: flow time, flow efficiency, flow load, flow distribution and flow velocity."),
-		kong.UsageOnError(),
 		kong.Writers(streams.Out, streams.Err),
 		kong.Exit(func(c int) { code = c }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
@@ -91,6 +92,7 @@ func Main(ctx context.Context, args []string, streams IO) int {
 	if err != nil {
 		panic("cli: the grammar is wrong: " + err.Error()) // a mistake in this package, found by any test
 	}
+	parser.Model.HelpFlag.Help = "Show this help."
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
@@ -99,8 +101,11 @@ func Main(ctx context.Context, args []string, streams IO) int {
 		return code
 	}
 	if err != nil {
-		fmt.Fprintf(streams.Err, "flowmetrics: %v\n", err)
-		fmt.Fprintf(streams.Err, "Run \"flowmetrics --help\" for the commands and flags.\n")
+		name := "flowmetrics"
+		if parse, ok := errors.AsType[*kong.ParseError](err); ok && parse.Context.Selected() != nil {
+			name = parse.Context.Selected().FullPath()
+		}
+		fmt.Fprintf(streams.Err, "%s: %v\nRun \"%[1]s --help\" for what is possible.\n", name, err)
 		return 2
 	}
 	err = command.Run(&environment{ctx: ctx, IO: streams, args: &grammar})
@@ -108,10 +113,31 @@ func Main(ctx context.Context, args []string, streams IO) int {
 		return int(exit)
 	}
 	if err != nil {
-		fmt.Fprintf(streams.Err, "flowmetrics %s: %v\n", strings.Fields(command.Command())[0], err)
+		fmt.Fprintf(streams.Err, "flowmetrics %s: %v\n", command.Selected().Name, explain(ctx, err, streams.Err))
 		return 1
 	}
 	return 0
+}
+
+// explain returns what to say of the error that ended a command. Several
+// problems of a configuration are listed on w, a line each.
+func explain(ctx context.Context, err error, w io.Writer) error {
+	if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
+		return errors.New("interrupted")
+	}
+	if bad, ok := errors.AsType[*config.Errors](err); ok && len(bad.Problems) > 1 {
+		fmt.Fprintln(w, bad)
+		return fmt.Errorf("%s has %d problems, listed above", bad.Problems[0].File, len(bad.Problems)+bad.More)
+	}
+	return err
+}
+
+// plural counts things in words, such as "1 source" and "2 sources".
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // example formats the examples at the end of a command's help.

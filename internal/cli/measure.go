@@ -3,40 +3,43 @@ package cli
 import (
 	"bufio"
 	"bytes"
-	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/flowmetrics/flowmetrics/internal/config"
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
 
-// instant is an RFC 3339 flag.
+// instant is a flag with a point in time.
 type instant struct{ time.Time }
 
 // UnmarshalText reads RFC 3339, or a date for midnight UTC.
 func (i *instant) UnmarshalText(text []byte) error {
 	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
-		if t, err := time.Parse(layout, string(text)); err == nil {
-			i.Time = t.UTC()
-			return nil
+		t, err := time.Parse(layout, string(text))
+		if err != nil {
+			continue
 		}
+		if t.Before(flow.MinTime) || !t.Before(flow.MaxTime) {
+			return fmt.Errorf("%q is out of range, want the years 1970 to 2199", text)
+		}
+		i.Time = t.UTC()
+		return nil
 	}
-	return fmt.Errorf("%q is not a time, want RFC 3339 such as 2026-06-29T00:00:00Z", text)
+	return fmt.Errorf("%q is not a time, want RFC 3339 such as 2026-06-29T00:00:00Z, or a date", text)
 }
 
 type measureCmd struct {
 	Config  string   `required:"" placeholder:"FILE" help:"Configuration file: its value streams, workflows and windows are used."`
 	Changes []string `required:"" placeholder:"FILE" sep:"none" help:"Changes file, JSON Lines; - is the standard input. May be repeated."`
-	At      instant  `placeholder:"TIME" help:"Measure as of this instant (RFC 3339); only facts before it are seen. Default: now."`
-	Format  string   `enum:"json,table" default:"json" help:"Output format: ${enum}."`
-	Items   bool     `help:"List the items of each value stream."`
+	At      instant  `placeholder:"TIME" help:"Measure as of this instant, RFC 3339 or a date for midnight UTC: only facts before it are seen. Default: now."`
+	Format  string   `enum:"json,table" default:"json" placeholder:"FORMAT" help:"Output format: json or table. Default: ${default}."`
+	Items   bool     `help:"List the items of each value stream too."`
 }
 
 func (measureCmd) Help() string {
@@ -71,7 +74,7 @@ func (c *measureCmd) Run(env *environment) error {
 		}
 	}
 	if rejected > 0 {
-		fmt.Fprintf(env.Err, "%d lines rejected, the others measured\n", rejected)
+		fmt.Fprintf(env.Err, "%s rejected, the others measured\n", plural(rejected, "line"))
 	}
 	snapshot := flow.Measure(cfg.Policy(), ledger, c.At.Time, flow.Options{Items: c.Items})
 	if c.Format == "table" {
@@ -91,8 +94,10 @@ const maxLine = 1 << 20
 // readChanges calls f for each line of a changes file, with the change or with
 // what is wrong with it. Blank lines are skipped.
 func readChanges(env *environment, name string, f func(line int, c flow.Change, err error) error) error {
-	in := env.In
-	if name != "-" {
+	var in io.Reader
+	if name == "-" {
+		in = interruptible(env.ctx, env.In)
+	} else {
 		file, err := os.Open(name)
 		if err != nil {
 			return fmt.Errorf("read changes: %w", err)
@@ -104,7 +109,7 @@ func readChanges(env *environment, name string, f func(line int, c flow.Change, 
 	for line := 1; ; line++ {
 		text, long, err := readLine(reader)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("read changes: %s:%d: %w", name, line, err)
+			return fmt.Errorf("read changes: %s, line %d: %w", name, line, err)
 		}
 		if text = bytes.TrimSpace(bytes.TrimPrefix(text, []byte("\ufeff"))); len(text) > 0 || long {
 			var change flow.Change
@@ -125,6 +130,19 @@ func readChanges(env *environment, name string, f func(line int, c flow.Change, 
 	}
 }
 
+// interruptible returns a reader that fails once ctx ends, also while r has
+// nothing to give: a terminal, or a program that is still busy. What it started
+// then waits for r until the process ends.
+func interruptible(ctx context.Context, r io.Reader) io.Reader {
+	out, in := io.Pipe()
+	context.AfterFunc(ctx, func() { in.CloseWithError(ctx.Err()) })
+	go func() {
+		_, err := io.Copy(in, r)
+		in.CloseWithError(err)
+	}()
+	return out
+}
+
 // readLine reads a line; of one that is too long it keeps nothing.
 func readLine(r *bufio.Reader) (line []byte, long bool, err error) {
 	for {
@@ -139,63 +157,4 @@ func readLine(r *bufio.Reader) (line []byte, long bool, err error) {
 			return line, long, err
 		}
 	}
-}
-
-// writeTable prints the five flow metrics for people.
-func writeTable(out io.Writer, s *flow.Snapshot) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "as of %s\n\n", s.At.Format(time.RFC3339))
-	fmt.Fprintln(w, "VALUE STREAM\tWINDOW\tFLOW TIME p50\tp85\tn\tEFFICIENCY\tLOAD\tVELOCITY\tDISTRIBUTION")
-	for _, m := range s.ValueStreams {
-		for i := range m.Windows {
-			win := &m.Windows[i]
-			p50, p85 := "–", "–"
-			if win.All.Timed > 0 {
-				p50, p85 = days(win.All.P50), days(win.All.P85)
-			}
-			efficiency := "–"
-			if e, ok := win.All.Efficiency(); ok {
-				efficiency = fmt.Sprintf("%.0f %%", 100*e)
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%d\t%d\t%s\n", m.ValueStream.Name, win.Window.Name,
-				p50, p85, win.All.Timed, efficiency, m.Load.Items, win.All.Completed, distribution(win))
-		}
-	}
-	for _, m := range s.ValueStreams {
-		for i := range m.Items {
-			if i == 0 {
-				fmt.Fprintf(w, "\n%s\tTYPE\tSTATE\tSTARTED\tFINISHED\tACTIVE\tWAITING\tFLOW TIME\tAGE\n", strings.ToUpper(m.ValueStream.Name))
-			}
-			row := &m.Items[i]
-			flowTime, age := "–", "–"
-			if row.HasFlowTime {
-				flowTime = days(row.FlowTime)
-			}
-			if row.InFlow {
-				age = days(row.Age)
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(row.Key, row.Item), row.Type, row.State,
-				date(row.StartedAt), date(row.FinishedAt), days(row.Active), days(row.Waiting), flowTime, age)
-		}
-	}
-	return w.Flush()
-}
-
-func days(d time.Duration) string { return fmt.Sprintf("%.1f d", d.Hours()/24) }
-
-func date(t time.Time) string {
-	if t.IsZero() {
-		return "–"
-	}
-	return t.Format(time.DateOnly)
-}
-
-func distribution(w *flow.WindowMeasures) string {
-	var parts []string
-	for t := range w.ByType {
-		if n := w.ByType[t].Completed; n > 0 {
-			parts = append(parts, fmt.Sprintf("%s %.0f %%", flow.ItemType(t), 100*float64(n)/float64(w.All.Completed)))
-		}
-	}
-	return cmp.Or(strings.Join(parts, ", "), "–")
 }

@@ -131,7 +131,7 @@ func (c *demoCmd) Run(env *environment) (err error) {
 		inner := *env
 		inner.ctx = ctx
 		return c.run(&inner, cfg, dir, func(a *app.App) {
-			fmt.Fprintf(env.Out, "The demo runs on http://%[1]s/ (metrics: http://%[1]s/metrics). Ctrl-C ends it.\n", a.Addr())
+			fmt.Fprintf(env.Out, "The demo runs on %[1]s (metrics: %[1]smetrics). Ctrl-C ends it.\n", a.URL())
 		})
 	})
 	return group.Wait()
