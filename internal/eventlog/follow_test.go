@@ -3,6 +3,7 @@ package eventlog
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -178,6 +179,38 @@ func rejections(t testing.TB, l *Log, after uint64, limit int) []flow.Rejection 
 		t.Fatal(err)
 	}
 	return all
+}
+
+// A reader keeps what is rejected while more messages than its share are on
+// their way to it over the same connection.
+func TestRejectWhileFollowing(t *testing.T) {
+	l := openLog(t, Config{DataDir: t.TempDir(), Sync: "2m"})
+	const messages = readAhead + 100
+	for range messages {
+		raw(t, l, "flow.v1.changes.s.c", "", []byte("\xff"+strings.Repeat("x", 10_000)))
+	}
+	caughtUp := errors.New("caught up")
+	err := l.Follow(t.Context(), 0, func(d flow.Delivery) error {
+		if err := l.Reject(t.Context(), d.Rejected); err != nil {
+			return err
+		}
+		if d.Pending == 0 {
+			return caughtUp
+		}
+		return nil
+	})
+	if err != caughtUp {
+		t.Fatal(err)
+	}
+	got := rejections(t, l, 0, 0)
+	if len(got) != messages {
+		t.Fatalf("%d rejections, want %d", len(got), messages)
+	}
+	for i, r := range got {
+		if r.Position != uint64(i+1) {
+			t.Fatalf("rejection %d is of position %d", i, r.Position)
+		}
+	}
 }
 
 func TestManyRejections(t *testing.T) {
