@@ -1,0 +1,120 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/flowmetrics/flowmetrics/internal/config"
+	"github.com/flowmetrics/flowmetrics/internal/connector/jira"
+)
+
+// childDir names the folder in which this binary, started again, is to serve.
+const childDir = "APP_TEST_CHILD_DIR"
+
+// serveUntilKilled is the whole service, by the configuration and with the data
+// of a folder. It never ends by itself.
+func serveUntilKilled(dir string) int {
+	cfg, err := config.Load(filepath.Join(dir, "flow.yaml"))
+	if err == nil {
+		var a *App
+		logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		a, err = New(context.Background(), Options{Config: cfg, DataDir: filepath.Join(dir, "data"), Listen: "127.0.0.1:0", Logger: logger})
+		if err == nil {
+			err = a.Run(context.Background())
+		}
+	}
+	fmt.Fprintln(os.Stderr, "the service ended:", err)
+	return 1
+}
+
+// Killed again and again during the backfill, the service comes to the numbers
+// of an undisturbed run.
+func TestKill(t *testing.T) {
+	const issues, kills = 240, 6
+	undisturbed := newSite(t, issues, jira.FakeOptions{})
+	dir := t.TempDir()
+	s := start(t, dir, fmt.Sprintf(jiraConfig, undisturbed.url))
+	want := facts(t, readLog(t, s.ok(t, "/api/v1/changes")), undisturbed.url)
+	numbers := func(s *service, stream string) string { return s.ok(t, "/api/v1/value-streams/"+stream+"?at="+asOf) }
+	payments, platform := numbers(s, "payments"), numbers(s, "platform")
+	s.end(t)
+
+	r := rand.New(rand.NewPCG(42, 0))
+	var requests atomic.Int64 // of this child
+	reached := make(chan struct{}, 1)
+	var target atomic.Int64
+	fake := jira.NewFake(jira.FakeOptions{InlineHistories: 40, PageSize: 3})
+	history(fake, 1, issues)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fake.ServeHTTP(w, r)
+		if requests.Add(1) == target.Load() {
+			reached <- struct{}{}
+		}
+	}))
+	defer server.Close()
+	text := fmt.Sprintf(jiraConfig, server.URL)
+	dir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "flow.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range kills {
+		requests.Store(0)
+		target.Store(int64(4 + r.IntN(5))) // the first three read no issue
+		child := exec.CommandContext(t.Context(), os.Args[0])
+		child.Env = append(os.Environ(), childDir+"="+dir)
+		child.Stderr = t.Output()
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-reached:
+			// Any moment of decoding, publishing, storing the cursor, or the next request.
+			<-time.After(time.Duration(r.IntN(10)) * time.Millisecond)
+		case <-time.After(patience):
+			t.Error("the service does not come to the request at which it is to be killed")
+		}
+		if err := child.Process.Signal(syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		_ = child.Wait() // the error is that it was killed, as wanted
+		if status, ok := child.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+			t.Fatalf("the service ended by itself: %s", child.ProcessState)
+		}
+	}
+	requests.Store(0)
+	target.Store(-1)
+	s = start(t, dir, text)
+	t.Logf("%d requests were left to the last start", requests.Load())
+	if n := requests.Load(); n < 6 {
+		t.Errorf("the backfill was over before the last kill: %d requests", n)
+	}
+	if diff := cmp.Diff(want, facts(t, readLog(t, s.ok(t, "/api/v1/changes")), server.URL)); diff != "" {
+		t.Errorf("other changes than undisturbed: %s", diff)
+	}
+	if diff := cmp.Diff(payments, numbers(s, "payments")); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(platform, numbers(s, "platform")); diff != "" {
+		t.Error(diff)
+	}
+	var document struct {
+		Quality struct{ Duplicates *int } `json:"data_quality"`
+	}
+	if err := json.Unmarshal([]byte(payments), &document); err != nil || document.Quality.Duplicates == nil || *document.Quality.Duplicates != 0 {
+		t.Errorf("duplicates in %s: %v", payments, err)
+	}
+}
