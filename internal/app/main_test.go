@@ -3,7 +3,6 @@ package app
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -266,6 +265,3 @@ func facts(t testing.TB, changes []flow.Change, site string) []string {
 func lines(documents ...string) io.Reader {
 	return bytes.NewReader([]byte(strings.Join(documents, "\n") + "\n"))
 }
-
-// atOf orders changes by time.
-func atOf(a, b flow.Change) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.ID, b.ID)) }
