@@ -76,7 +76,7 @@ const none = "–"
 // writeTable prints the five flow metrics for people.
 func writeTable(out io.Writer, s *flow.Snapshot) error {
 	windows := table{align: "llrrrrrrl"}
-	windows.row("VALUE STREAM", "WINDOW", "FLOW TIME p50", "p85", "ITEMS", "EFFICIENCY", "LOAD", "VELOCITY", "DISTRIBUTION")
+	windows.row("VALUE STREAM", "WINDOW", "FLOW TIME p50", "p85", "OF ITEMS", "EFFICIENCY", "LOAD", "VELOCITY", "DISTRIBUTION")
 	for _, m := range s.ValueStreams {
 		for i := range m.Windows {
 			w := &m.Windows[i]
