@@ -179,7 +179,9 @@ func request(ctx context.Context, method, address string, body io.Reader, token 
 	if body != nil {
 		req.Header.Set("Content-Type", "application/x-ndjson")
 	}
-	resp, err := http.DefaultClient.Do(req)
+	// A redirect is not followed: the token is for nobody else.
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("ask flowmetrics: %w", err)
 	}

@@ -214,3 +214,21 @@ func within(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	*last = time.Now()
 }
+
+// TestTokenGoesNowhereElse sees that a redirect does not take the ingest token
+// to another place.
+func TestTokenGoesNowhereElse(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("asked elsewhere, with %v", r.Header)
+	}))
+	defer other.Close()
+	first := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusTemporaryRedirect))
+	defer first.Close()
+	t.Setenv("FLOWMETRICS_TOKEN", "good-token")
+	var stdout, stderr strings.Builder
+	line := `{"id":"1","source":"a","container":"PAY","item":"1","at":"2026-06-20T00:00:00Z","kind":"CREATED"}`
+	code := cli.Main(t.Context(), []string{"import", "--url", first.URL, "-"}, cli.IO{In: strings.NewReader(line), Out: &stdout, Err: &stderr})
+	if code != 1 || !strings.Contains(stderr.String(), "307 Temporary Redirect") || strings.Contains(stderr.String(), "good-token") {
+		t.Errorf("exit code %d, %s%s", code, &stdout, &stderr)
+	}
+}
