@@ -192,7 +192,7 @@ func TestJira(t *testing.T) {
 
 	for name, opts := range map[string]jira.FakeOptions{
 		"limited":      {InlineHistories: 40, PageSize: 3, BulkSize: 70, LimitEvery: 10, RetryAfter: time.Second},
-		"without bulk": {InlineHistories: 40, PageSize: 8, NoBulkFetch: true, LimitEvery: 10, RetryAfter: time.Second},
+		"without bulk": {InlineHistories: 40, PageSize: 8, NoBulkFetch: true, LimitEvery: 10},
 		"data center":  {DataCenter: true, PageSize: 3, LimitEvery: 10, RetryAfter: time.Second, Location: time.FixedZone("", -7*3600)},
 	} {
 		t.Run(name, func(t *testing.T) {

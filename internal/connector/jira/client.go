@@ -223,7 +223,9 @@ func waitUntil(h http.Header, now time.Time) time.Time {
 		if err != nil || !(seconds >= 0) {
 			return time.Time{}, false
 		}
-		return now.Add(time.Duration(min(seconds, maxWait.Seconds()) * float64(time.Second))), true
+		// A site that says 0 sets the pace itself: it gets the shortest pause, and
+		// not the growing ones of a site whose clock is wrong.
+		return now.Add(time.Duration(min(max(seconds, 1), maxWait.Seconds()) * float64(time.Second))), true
 	}
 	if text := h.Get("Retry-After"); text != "" {
 		if at, ok := after(text); ok {

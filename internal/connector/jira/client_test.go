@@ -104,7 +104,7 @@ func TestWaitUntil(t *testing.T) {
 		want        time.Time
 	}{
 		{"Retry-After", "90", now.Add(90 * time.Second)},
-		{"Retry-After", "0", now},
+		{"Retry-After", "0", now.Add(time.Second)},
 		{"Retry-After", "99999999999999", now.Add(maxWait)},
 		{"Retry-After", "Sun, 01 Mar 2026 12:05:00 GMT", now.Add(5 * time.Minute)},
 		{"Retry-After", "soon", time.Time{}},
