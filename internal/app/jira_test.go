@@ -200,10 +200,7 @@ func TestJira(t *testing.T) {
 			limited, dir := newSite(t, issues, opts), t.TempDir()
 			text := fmt.Sprintf(jiraConfig, limited.url)
 			s := start(t, dir, text)
-			eventually(t, "all read", func() bool {
-				ratio, _ := s.sample(t, `flowmetrics_connector_backfill_progress_ratio{source="jira-main"}`)
-				return ratio == 1
-			})
+			s.wantSample(t, `flowmetrics_connector_backfill_progress_ratio{source="jira-main"}`, 1)
 			if n, _ := s.sample(t, `flowmetrics_connector_requests_total{code="429",source="jira-main"}`); n == 0 {
 				t.Error("the site never refused a request")
 			}
@@ -211,7 +208,7 @@ func TestJira(t *testing.T) {
 			if diff := cmp.Diff(want, facts(t, readLog(t, before), limited.url)); diff != "" {
 				t.Errorf("the limits change what is read: %s", diff)
 			}
-			eventually(t, "measured", func() bool { n, _ := s.sample(t, "flowmetrics_log_changes_total"); return int(n) == len(want) })
+			s.wantSample(t, "flowmetrics_log_changes_total", float64(len(want)))
 			if diff := cmp.Diff(limited.resolutions(t), finishes(t, s)); diff != "" {
 				t.Errorf("ends differ from the dates of resolution: %s", diff)
 			}
@@ -219,10 +216,9 @@ func TestJira(t *testing.T) {
 
 			first := limited.Requests()
 			s = start(t, dir, text)
-			eventually(t, "polled", func() bool {
-				at, _ := s.sample(t, `flowmetrics_connector_last_success_timestamp_seconds{source="jira-main"}`)
-				return at > 0
-			})
+			if at, _ := s.sample(t, `flowmetrics_connector_last_success_timestamp_seconds{source="jira-main"}`); at == 0 {
+				t.Error("ready without having read to the end")
+			}
 			if n := limited.Requests() - first; n > first/3 {
 				t.Errorf("%d requests of the second start, %d of the first", n, first)
 			}

@@ -14,6 +14,7 @@ const (
 	refusedPause  = 5 * time.Minute // after refused credentials or configuration
 	unknownLimit  = time.Minute     // where the tracker does not say how long
 	maxLimitPause = time.Hour       // whatever the tracker says
+	maxPauses     = 20              // short ones in a row, without advancing
 )
 
 // pause returns how long to wait after a poll, and the channel that ends the
@@ -43,6 +44,13 @@ func (r *Runner) delay(err error) time.Duration {
 		return max(refusedPause, r.cfg.PollInterval)
 	}
 	return backoff(r.failures)
+}
+
+// paused reports whether an error is a short pause that the tracker asked for,
+// after which the poll goes on. One that gets nowhere for long has failed.
+func (r *Runner) paused(err error) bool {
+	_, limited := errors.AsType[*RateLimitError](err)
+	return limited && r.delay(err) < unknownLimit && r.failures <= maxPauses
 }
 
 // backoff returns the pause after so many failures in a row: 1s, 2s, 4s up to

@@ -12,7 +12,7 @@ import (
 // A Status is how a [Runner] and its source are doing.
 type Status struct {
 	Name        string
-	Polled      bool      // a poll has succeeded or failed
+	Polled      bool      // a poll has succeeded or failed; a short pause that the tracker asked for is neither
 	LastSuccess time.Time // end of the last successful poll; zero: none
 	// LastError says why the last poll failed; empty where it succeeded.
 	LastError   string
@@ -154,9 +154,10 @@ func (r *Runner) succeed(start time.Time) {
 }
 
 func (r *Runner) fail(err error) {
+	paused := r.paused(err)
 	r.mu.Lock()
 	s := &r.state
-	s.polled, s.busy = true, false
+	s.polled, s.busy = s.polled || !paused, false
 	s.lastError, s.lastErrorAt = shorten(err.Error()), time.Now()
 	r.mu.Unlock()
 	r.cfg.Logger.Warn("poll failed", append(failure(err), "failures", r.failures)...)

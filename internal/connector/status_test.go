@@ -109,6 +109,44 @@ func TestStatusBackfill(t *testing.T) {
 	})
 }
 
+// A first poll that a tracker interrupts for a moment is not over; one that
+// waits for long, or gets nowhere, has failed.
+func TestStatusPolled(t *testing.T) {
+	for name, c := range map[string]struct {
+		pause time.Duration
+		after time.Duration // it is polled after this long, and not before
+	}{
+		"short": {2 * time.Second, 40 * time.Second},
+		"long":  {2 * time.Minute, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := connector.NewRunner(newMemory().config(sourceFunc(func(context.Context, connector.Cursor, func(connector.Batch) error) error {
+					return &connector.RateLimitError{Until: time.Now().Add(c.pause), Err: errBroken}
+				})))
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error)
+				go func() { done <- r.Run(ctx) }()
+				if c.after > 0 {
+					time.Sleep(c.after - time.Second)
+					if s := r.Status(); s.Polled || s.LastError == "" {
+						t.Errorf("before: %+v", s)
+					}
+					time.Sleep(time.Second)
+				}
+				synctest.Wait()
+				if !r.Status().Polled {
+					t.Errorf("after %s: %+v", c.after, r.Status())
+				}
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 func TestStatusErrorIsShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := connector.NewRunner(newMemory().config(sourceFunc(func(context.Context, connector.Cursor, func(connector.Batch) error) error {
