@@ -44,7 +44,7 @@ func serveUntilKilled(dir string) int {
 // Killed again and again during the backfill, the service comes to the numbers
 // of an undisturbed run.
 func TestKill(t *testing.T) {
-	const issues, kills = 240, 6
+	const issues, kills = 240, 9
 	undisturbed := newSite(t, issues, jira.FakeOptions{})
 	dir := t.TempDir()
 	s := start(t, dir, fmt.Sprintf(jiraConfig, undisturbed.url))
@@ -72,6 +72,10 @@ func TestKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range kills {
+		select {
+		case <-reached: // by the one before, when it was killed already
+		default:
+		}
 		requests.Store(0)
 		target.Store(int64(4 + r.IntN(5))) // the first three read no issue
 		child := exec.CommandContext(t.Context(), os.Args[0])
@@ -80,7 +84,12 @@ func TestKill(t *testing.T) {
 		if err := child.Start(); err != nil {
 			t.Fatal(err)
 		}
+		var early <-chan time.Time // in a third of cases: during start and replay, or soon after
+		if r.IntN(3) == 0 {
+			early = time.After(time.Duration(r.IntN(80)) * time.Millisecond)
+		}
 		select {
+		case <-early:
 		case <-reached:
 			// Any moment of decoding, publishing, storing the cursor, or the next request.
 			<-time.After(time.Duration(r.IntN(10)) * time.Millisecond)

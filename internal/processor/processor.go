@@ -57,6 +57,10 @@ const (
 	// rejectionQueue is how many rejections may wait to be recorded before the
 	// processing waits with them. None is left out.
 	rejectionQueue = 4096
+	// rejectionBatch is how many are recorded at once, and rejectionLines how many
+	// of these get a line of their own in the program's log.
+	rejectionBatch = 256
+	rejectionLines = 10
 )
 
 // A Processor follows one log under one policy. All methods but Run are safe
@@ -227,11 +231,14 @@ func (p *Processor) record(ctx context.Context) error {
 			return ctx.Err()
 		case r := <-p.rejects:
 			batch := []flow.Rejection{r}
-			for len(p.rejects) > 0 && len(batch) < 256 {
+			for len(p.rejects) > 0 && len(batch) < rejectionBatch {
 				batch = append(batch, <-p.rejects)
 			}
-			for _, r := range batch {
+			for _, r := range batch[:min(len(batch), rejectionLines)] {
 				p.cfg.Logger.Warn("change rejected", "position", r.Position, "index", r.Index, "source", r.Source, "reason", r.Reason, "detail", r.Detail)
+			}
+			if more := len(batch) - rejectionLines; more > 0 {
+				p.cfg.Logger.Warn("more changes rejected", "count", more)
 			}
 			if err := p.cfg.Log.Reject(ctx, batch); err != nil && ctx.Err() == nil {
 				p.cfg.Logger.Error("rejections not recorded", "count", len(batch), "error", err)

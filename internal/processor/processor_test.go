@@ -162,6 +162,7 @@ func TestRejections(t *testing.T) {
 				}
 				many.Changes = []flow.Change{create("1", "PAY", "1", "Ready", time.Now())}
 				log.coming <- many
+				wait(time.Second) // so that the next one is not among those without a line
 				one := flow.Rejection{Position: 2, Index: -1, Reason: flow.ReasonMalformed, Detail: "not a batch"}
 				log.coming <- flow.Delivery{Position: 2, Rejected: []flow.Rejection{one}}
 				log.coming <- flow.Delivery{Position: 3, Changes: []flow.Change{create("2", "PAY", "2", "Ready", time.Now())}}
@@ -182,6 +183,9 @@ func TestRejections(t *testing.T) {
 				}
 				if log.calls > len(want)/100 {
 					t.Errorf("%d calls for %d rejections", log.calls, len(want))
+				}
+				if n := strings.Count(r.logged.String(), "\n"); n > 12*log.calls+10 {
+					t.Errorf("%d lines about %d rejections", n, len(want))
 				}
 				if !strings.Contains(r.logged.String(), `msg="change rejected" position=2 index=-1 source="" reason=malformed detail="not a batch"`) {
 					t.Error("the rejection is not logged")
