@@ -1,9 +1,11 @@
 package eventlog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -11,8 +13,11 @@ import (
 // ErrStale says that a cursor was stored by somebody else meanwhile.
 var ErrStale = errors.New("cursor was stored by somebody else")
 
+// A cursor is stored behind the identity of the log for which it stands: when
+// the stream was made. One that outlived its log would be ahead of durable data.
+
 // LoadCursor returns the stored cursor of a source and its revision; nil and 0
-// where there is none.
+// where there is none, and nil with a revision where it is of another log.
 func (l *Log) LoadCursor(ctx context.Context, source string) (cursor []byte, revision uint64, err error) {
 	entry, err := l.cursors.Get(ctx, Token(source))
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
@@ -21,7 +26,16 @@ func (l *Log) LoadCursor(ctx context.Context, source string) (cursor []byte, rev
 	if err != nil {
 		return nil, 0, fmt.Errorf("load cursor of %s: %w", source, l.explain(err))
 	}
-	return entry.Value(), entry.Revision(), nil
+	cursor, ok := bytes.CutPrefix(entry.Value(), l.identity())
+	if !ok {
+		l.log.Warn("stored cursor is of another log, the source is read from the beginning", "source", source)
+		return nil, entry.Revision(), nil
+	}
+	return cursor, entry.Revision(), nil
+}
+
+func (l *Log) identity() []byte {
+	return append(l.created.UTC().AppendFormat(nil, time.RFC3339Nano), '\n')
 }
 
 // StoreCursor replaces the cursor of that revision (0: there is none) and
@@ -31,6 +45,7 @@ func (l *Log) LoadCursor(ctx context.Context, source string) (cursor []byte, rev
 func (l *Log) StoreCursor(ctx context.Context, source string, cursor []byte, revision uint64) (uint64, error) {
 	var next uint64
 	var err error
+	cursor = append(l.identity(), cursor...)
 	if revision == 0 {
 		next, err = l.cursors.Create(ctx, Token(source), cursor)
 	} else {

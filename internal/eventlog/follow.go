@@ -51,7 +51,8 @@ func (e *GapError) Is(target error) bool { return target == ErrGap }
 // when ctx ends, with its cause, when f fails, with that error, or with
 // [ErrClosed]. Anything else that happens to the connection or the server it
 // outlives: it goes on after the last message that f took. It returns a
-// [*GapError] where it cannot go on without leaving messages out.
+// [*GapError] where it cannot go on without leaving messages out. After 0 means
+// from the first message that there is, also where earlier ones were removed.
 func (l *Log) Follow(ctx context.Context, after uint64, f func(flow.Delivery) error) error {
 	var r receiver
 	return l.read(ctx, reading{stream: changesStream, created: l.created, after: after, tail: true},
@@ -202,7 +203,7 @@ func (r *reading) check(info *jetstream.StreamInfo) error {
 		gap.Recreated = true
 		return gap
 	}
-	if state.FirstSeq > r.after+1 {
+	if state.FirstSeq > r.after+1 && r.after > 0 {
 		return gap
 	}
 	return nil

@@ -249,22 +249,21 @@ func TestGap(t *testing.T) {
 		t.Fatal(err)
 	}
 	none := func(flow.Delivery) error { t.Error("a delivery"); return nil }
-	for _, after := range []uint64{0, 1} {
-		var gap *GapError
-		if err := l.Follow(t.Context(), after, none); !errors.Is(err, ErrGap) || !errors.As(err, &gap) ||
-			*gap != (GapError{After: after, First: 3, Last: 5}) {
-			t.Errorf("Follow after %d: %v", after, err)
+	var gap *GapError
+	if err := l.Follow(t.Context(), 1, none); !errors.Is(err, ErrGap) || !errors.As(err, &gap) ||
+		*gap != (GapError{After: 1, First: 3, Last: 5}) {
+		t.Errorf("Follow after 1: %v", err)
+	}
+	for _, after := range []uint64{0, 2} { // 0 asks for whatever there is
+		got, stop := follow(t, l, after)
+		if a, b := receive(t, got), receive(t, got); a.Position != 3 || b.Position != 5 {
+			t.Errorf("after %d: positions %d and %d, want 3 and 5", after, a.Position, b.Position)
 		}
+		_ = stop()
 	}
-	got, stop := follow(t, l, 2)
-	if a, b := receive(t, got), receive(t, got); a.Position != 3 || b.Position != 5 {
-		t.Errorf("positions %d and %d, want 3 and 5", a.Position, b.Position)
-	}
-	_ = stop()
 	if diff := cmp.Diff([]string{"c-2", "c-4"}, ids(stored(t, l, ""))); diff != "" {
 		t.Error(diff)
 	}
-	var gap *GapError
 	if err := l.Follow(t.Context(), 6, none); !errors.As(err, &gap) || !gap.Recreated {
 		t.Errorf("Follow from behind the end: %v", err)
 	}
@@ -383,5 +382,32 @@ func TestCursor(t *testing.T) {
 		if cursor, revision, err := l.LoadCursor(ctx, source); string(cursor) != source+" 2" || revision != second || err != nil {
 			t.Errorf("cursor %q, %d, %v", cursor, revision, err)
 		}
+	}
+}
+
+// TestCursorOfAnotherLog: where the stream was lost and made again, a cursor
+// that outlived it must not hide that everything has to be read anew (I1).
+func TestCursorOfAnotherLog(t *testing.T) {
+	cfg := Config{DataDir: t.TempDir()}.WithDefaults()
+	l := openLog(t, cfg)
+	first, err := l.StoreCursor(t.Context(), "s", []byte("far"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.js.DeleteStream(t.Context(), changesStream); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.createStreams(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	cursor, revision, err := l.LoadCursor(t.Context(), "s")
+	if cursor != nil || revision != first || err != nil {
+		t.Fatalf("loaded %q at revision %d, %v, want none at %d", cursor, revision, err, first)
+	}
+	if _, err := l.StoreCursor(t.Context(), "s", []byte("anew"), revision); err != nil {
+		t.Fatal(err)
+	}
+	if cursor, _, err := l.LoadCursor(t.Context(), "s"); string(cursor) != "anew" || err != nil {
+		t.Errorf("loaded %q, %v", cursor, err)
 	}
 }
