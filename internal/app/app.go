@@ -175,9 +175,9 @@ func (a *App) Run(ctx context.Context) error {
 	group.Go(func() error { defer stopReading(); return a.processor.Run(serving) })
 	group.Go(func() error { defer stopReading(); return a.server.Serve(serving) })
 	group.Go(func() error { a.watchLog(serving); return nil })
-	err := group.Wait()
-	a.opts.Logger.Info("stopping")
-	return errors.Join(err, a.log.Close())
+	err := errors.Join(group.Wait(), a.log.Close())
+	a.opts.Logger.Info("stopped")
+	return err
 }
 
 // readTrackers runs the connectors once the log has been replayed: before that

@@ -72,33 +72,45 @@ func batch(t testing.TB, change func(*flowpb.Change), ids ...string) []byte {
 	return data
 }
 
-// Whoever can write to the log may write anything. What is good in it is
-// measured; the rest is counted and listed, once, also after a restart.
-func TestBadInput(t *testing.T) {
-	t.Setenv("APP_TEST_INGEST", "open-sesame")
-	t.Setenv("APP_TEST_NATS", "s3cret")
-	broker, err := server.NewServer(&server.Options{
+// A broker is a NATS server outside of the service.
+type broker struct{ url, config string }
+
+// startBroker starts one that demands the password in APP_TEST_NATS.
+func startBroker(t testing.TB) (b broker, stop func()) {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
 		Username: "flow", Password: "s3cret",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	broker.Start()
-	t.Cleanup(func() { broker.Shutdown(); broker.WaitForShutdown() })
-	if !broker.ReadyForConnections(patience) {
+	s.Start()
+	if !s.ReadyForConnections(patience) {
 		t.Fatal("the NATS server is not ready")
 	}
+	b.url = s.ClientURL()
+	b.config = fmt.Sprintf("nats: {url: %q, user: flow, password_env: APP_TEST_NATS}\n", b.url)
+	return b, func() { s.Shutdown(); s.WaitForShutdown() }
+}
+
+// Whoever can write to the log may write anything. What is good in it is
+// measured; the rest is counted and listed, once, also after a restart.
+func TestBadInput(t *testing.T) {
+	t.Setenv("APP_TEST_INGEST", "open-sesame")
+	t.Setenv("APP_TEST_NATS", "s3cret")
+	broker, stop := startBroker(t)
+	t.Cleanup(stop)
 	dir := t.TempDir()
 	withFile(t, dir, ready("file-1"), `{"half of`, ready("file-2"))
-	text := trackerConfig + fmt.Sprintf("nats: {url: %q, user: flow, password_env: APP_TEST_NATS}\n", broker.ClientURL())
+	text := trackerConfig + broker.config
 	s := start(t, dir, text)
 	first := uint64(len(readLog(t, s.ok(t, "/api/v1/changes"))))
 	if first != 2 {
 		t.Fatalf("%d changes of the file, want 2", first)
 	}
 
-	nc, err := nats.Connect(broker.ClientURL(), nats.UserInfo("flow", "s3cret"))
+	nc, err := nats.Connect(broker.url, nats.UserInfo("flow", "s3cret"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -131,6 +131,29 @@ func TestStop(t *testing.T) {
 	s.end(t) // demands the five seconds
 }
 
+// Without the NATS system the service goes on with the numbers that it has, and
+// stops in time.
+func TestBrokerAway(t *testing.T) {
+	t.Setenv("APP_TEST_INGEST", "open-sesame")
+	t.Setenv("APP_TEST_NATS", "s3cret")
+	broker, stop := startBroker(t)
+	dir := t.TempDir()
+	withFile(t, dir, ready("1"))
+	s := start(t, dir, trackerConfig+broker.config)
+	stop()
+	status, body := s.do(t, http.MethodPost, "/api/v1/changes", lines(ready("2")), "Authorization", "Bearer open-sesame")
+	if status != http.StatusServiceUnavailable {
+		t.Errorf("POST without a log: %d: %s", status, body)
+	}
+	for _, path := range []string{"/metrics", "/-/healthy", "/-/ready", "/api/v1/value-streams/payments?at=" + asOf, "/"} {
+		s.ok(t, path)
+	}
+	s.wantSample(t, `flow_status_load_items{state="waiting",status="Ready",value_stream="payments"}`, 1)
+	withFile(t, dir, ready("1"), ready("2"))
+	eventually(t, "the failure shows", func() bool { return s.runners[0].Status().LastError != "" })
+	s.end(t)
+}
+
 // Stopped in the midst of a backfill, the service says nothing wrong and goes
 // on from there.
 func TestStopInBackfill(t *testing.T) {
