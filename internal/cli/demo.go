@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/flowmetrics/flowmetrics/internal/app"
+	"github.com/flowmetrics/flowmetrics/internal/config"
+	"github.com/flowmetrics/flowmetrics/internal/connector/jira"
+	"github.com/flowmetrics/flowmetrics/internal/sim"
+	"golang.org/x/sync/errgroup"
+)
+
+type demoCmd struct {
+	Config  string `placeholder:"FILE" help:"Measure the simulated organisation by this configuration: its Jira sources are pointed at the simulation. Default: a built-in one."`
+	DataDir string `placeholder:"DIR" help:"Folder of the event log; a later demo on it goes on with the same organisation. Default: a temporary one, removed at the end."`
+	Seed    uint64 `placeholder:"N" help:"Seed of the simulated organisation, from 1 up: the same seed is the same history. Default: that of the data folder, else 1."`
+	serveFlags
+}
+
+func (demoCmd) Help() string {
+	return "Two value streams, payments and platform, with six months of history that goes on moving in\n" +
+		"accelerated time. The real connector reads them from a simulated Jira on loopback.\n\n" + example(
+		"flowmetrics demo",
+		"flowmetrics demo --listen 127.0.0.1:9898 --seed 7")
+}
+
+// demoStep is how often the simulated organisation moves on.
+const demoStep = time.Second
+
+func (c *demoCmd) Run(env *environment) (err error) {
+	dir := c.DataDir
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "flowmetrics-demo-"); err != nil {
+			return fmt.Errorf("make data folder: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	}
+	origin, err := begin(dir, c.Seed, time.Now().UTC().Truncate(time.Second))
+	if err != nil {
+		return err
+	}
+	site := jira.NewFake(jira.FakeOptions{InlineHistories: 40, PageSize: 50})
+	world := sim.New(origin.Seed, origin.Start, site)
+	world.Advance(time.Now())
+	listener, err := new(net.ListenConfig).Listen(env.ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listen for the simulated Jira: %w", err)
+	}
+	server := &http.Server{Handler: site, ReadHeaderTimeout: 10 * time.Second}
+	url := "http://" + listener.Addr().String()
+	cfg, err := c.configuration(world, url)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	ctx, stop := context.WithCancel(env.ctx)
+	defer stop()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve the simulated Jira: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		live(ctx, world)
+		return server.Close()
+	})
+	group.Go(func() error {
+		defer stop()
+		inner := *env
+		inner.ctx = ctx
+		return c.run(&inner, cfg, dir, func(a *app.App) {
+			fmt.Fprintf(env.Out, "The demo runs on %[1]s (metrics: %[1]smetrics). Ctrl-C ends it.\n", a.URL())
+		})
+	})
+	return group.Wait()
+}
+
+// origin is what makes a simulated organisation: the same origin is the same
+// organisation, so that the log of an earlier demo fits a later one.
+type origin struct {
+	Seed  uint64    `json:"seed"`
+	Start time.Time `json:"start"` // where its history ends and its life begins
+}
+
+// demoLife bounds how long a demo may be away: its organisation works 240 times
+// as fast as the clock, and all of that is caught up on at the start.
+const demoLife = 24 * time.Hour
+
+// begin returns the origin of the demo that a data folder is of, which is a new
+// one where there was none.
+func begin(dir string, seed uint64, now time.Time) (origin, error) {
+	path := filepath.Join(dir, "demo.json")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		fresh := origin{Seed: cmp.Or(seed, 1), Start: now}
+		return fresh, write(path, fresh)
+	}
+	if err != nil {
+		return origin{}, fmt.Errorf("read origin of the demo: %w", err)
+	}
+	var old origin
+	switch err := json.Unmarshal(text, &old); {
+	case err != nil:
+		return origin{}, fmt.Errorf("read origin of the demo: %s: %w", path, err)
+	case now.Sub(old.Start) > demoLife:
+		return origin{}, fmt.Errorf("%s holds a demo of %s, too long ago to go on with: remove it or name another --data-dir", dir, old.Start.Format(time.DateOnly))
+	case seed != 0 && seed != old.Seed:
+		return origin{}, fmt.Errorf("%s holds the demo of seed %d, not %d: remove it or name another --data-dir", dir, old.Seed, seed)
+	}
+	return old, nil
+}
+
+func write(path string, o origin) error {
+	text, err := json.Marshal(o)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(path), 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(path, append(text, '\n'), 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("keep origin of the demo: %w", err)
+	}
+	return nil
+}
+
+// configuration returns the built-in configuration, or the given one with its
+// Jira sources pointed at the simulation, without their credentials.
+func (c *demoCmd) configuration(world *sim.World, url string) (*config.Config, error) {
+	if c.Config == "" {
+		return config.Parse(filepath.Join(os.TempDir(), "demo.yaml"), world.Config(url))
+	}
+	cfg, err := config.Load(c.Config)
+	if err != nil {
+		return nil, err
+	}
+	for i := range cfg.Sources {
+		if s := &cfg.Sources[i]; s.Type == config.Jira {
+			s.URL, s.Email, s.Token = url, "", config.Secret{}
+		}
+	}
+	return cfg, nil
+}
+
+// live moves the simulated organisation on until the context ends.
+func live(ctx context.Context, world *sim.World) {
+	tick := time.NewTicker(demoStep)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			world.Advance(now)
+		}
+	}
+}
