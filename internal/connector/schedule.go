@@ -12,7 +12,7 @@ const (
 	minPause      = time.Second     // between any two polls
 	maxBackoff    = 5 * time.Minute // after temporary errors
 	refusedPause  = 5 * time.Minute // after refused credentials or configuration
-	unknownLimit  = time.Minute     // where the tracker does not say how long
+	shortPause    = time.Minute     // up to which a limit is a part of the poll
 	maxLimitPause = time.Hour       // whatever the tracker says
 	maxPauses     = 20              // short ones in a row, without advancing
 )
@@ -32,7 +32,7 @@ func (r *Runner) delay(err error) time.Duration {
 	if limit, ok := errors.AsType[*RateLimitError](err); ok {
 		switch wait := time.Until(limit.Until); {
 		case limit.Until.IsZero():
-			return unknownLimit
+			return backoff(r.failures + 2) // from 4s up: it does not say how long
 		case wait > 0:
 			return min(wait, maxLimitPause)
 		}
@@ -50,7 +50,7 @@ func (r *Runner) delay(err error) time.Duration {
 // after which the poll goes on. One that gets nowhere for long has failed.
 func (r *Runner) paused(err error) bool {
 	_, limited := errors.AsType[*RateLimitError](err)
-	return limited && r.delay(err) < unknownLimit && r.failures <= maxPauses
+	return limited && r.delay(err) < shortPause && r.failures <= maxPauses
 }
 
 // backoff returns the pause after so many failures in a row: 1s, 2s, 4s up to

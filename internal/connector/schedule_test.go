@@ -54,7 +54,7 @@ func TestPauses(t *testing.T) {
 		{"rate limit", m, func() error {
 			return fmt.Errorf("search: %w", &connector.RateLimitError{Until: time.Now().Add(17 * time.Minute), Err: errBroken})
 		}, []time.Duration{17 * m, 17 * m}, 0},
-		{"rate limit of unknown length", 5 * s, func() error { return &connector.RateLimitError{Err: errBroken} }, []time.Duration{m, m}, 0},
+		{"rate limit of unknown length", 5 * s, func() error { return &connector.RateLimitError{Err: errBroken} }, []time.Duration{4 * s, 8 * s, 16 * s}, 0.25},
 		{"rate limit of absurd length", m, func() error {
 			return &connector.RateLimitError{Until: time.Now().Add(1000 * time.Hour), Err: errBroken}
 		}, []time.Duration{time.Hour, time.Hour}, 0},
