@@ -86,5 +86,5 @@ func (l *Ledger) follow(it uint32, next map[uint32]uint32) uint32 {
 }
 
 func (l *Ledger) fullID(it uint32) string {
-	return l.texts.list[l.items[it].source] + "/" + l.items[it].id
+	return l.texts.list[l.items[it].source] + "/" + l.idText(l.items[it].id)
 }

@@ -139,3 +139,19 @@ func BenchmarkBoard(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkValidate checks an ordinary change.
+func BenchmarkValidate(b *testing.B) {
+	var changes []flow.Change
+	eachBenchChange(100, 10, func(c *flow.Change) {
+		copied := *c
+		copied.Fields = append([]flow.FieldChange(nil), c.Fields...)
+		changes = append(changes, copied)
+	})
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if err := changes[i%len(changes)].ValidateAt(benchEnd); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

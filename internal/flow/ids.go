@@ -7,16 +7,40 @@ import (
 	"strconv"
 )
 
-// How a ledger stores the ids of changes, eight bytes each, and finds them.
+// How a ledger stores the ids of changes and items, eight bytes each and no
+// pointer for the garbage collector to follow, and finds them again.
+
+// An id is a plain number, or a place in Ledger.text.
+type id uint64
+
+const (
+	idText     = 0 // id>>2 is a place in Ledger.text
+	idNumber   = 1 // id>>2 is the id
+	idSequence = 3 // ... and the sequence of the change as well
+)
+
+// An identity is what an id is looked up by.
+type identity struct {
+	source   uint32
+	text     string
+	number   uint64
+	isNumber bool
+	hash     uint64
+}
+
+func (l *Ledger) identity(source uint32, text string) identity {
+	n, ok := plainNumber(text)
+	return identity{source, text, n, ok, l.hash(source, text, n, ok)}
+}
 
 // plainNumber reads an id that is a number in its only decimal form.
-func plainNumber(id string) (uint64, bool) {
-	if len(id) == 0 || len(id) > 18 || (id[0] == '0' && len(id) > 1) {
+func plainNumber(text string) (uint64, bool) {
+	if len(text) == 0 || len(text) > 18 || (text[0] == '0' && len(text) > 1) {
 		return 0, false
 	}
 	var n uint64
-	for i := range len(id) {
-		d := id[i] - '0'
+	for i := range len(text) {
+		d := text[i] - '0'
 		if d > 9 {
 			return 0, false
 		}
@@ -25,38 +49,62 @@ func plainNumber(id string) (uint64, bool) {
 	return n, true
 }
 
-const (
-	idText     = 0 // id>>2 is a place in Ledger.ids
-	idNumber   = 1 // id>>2 is the id
-	idSequence = 3 // ... and the sequence as well
-)
-
-// packID stores an id in eight bytes: most trackers' ids are numbers, and some
-// connectors give them as sequence, too.
-func (l *Ledger) packID(c *Change, number uint64, isNumber bool) uint64 {
-	switch {
-	case !isNumber:
-		place := uint64(len(l.ids))
-		l.ids = appendText(l.ids, c.ID)
-		return place<<2 | idText
-	case c.Sequence == int64(number):
-		return number<<2 | idSequence
-	default:
-		return number<<2 | idNumber
+func (l *Ledger) hash(source uint32, text string, number uint64, isNumber bool) uint64 {
+	h := uint64(source+1) * 0x9e3779b97f4a7c15
+	if isNumber {
+		h ^= number * 0xff51afd7ed558ccd
+	} else {
+		h ^= maphash.String(l.seed, text)
 	}
+	h ^= h >> 32
+	h *= 0xc4ceb9fe1a85ec53
+	return h ^ h>>29
+}
+
+// pack stores an id.
+func (l *Ledger) pack(k *identity) id {
+	if k.isNumber {
+		return id(k.number<<2 | idNumber)
+	}
+	return id(l.keep(k.text))<<2 | idText
+}
+
+// keep stores a text and returns its place.
+func (l *Ledger) keep(text string) uint64 {
+	place := uint64(len(l.text))
+	l.text = appendText(l.text, text)
+	return place
+}
+
+// kept returns the text at a place.
+func (l *Ledger) kept(place uint64) []byte {
+	text := l.text[place:]
+	n, size := binary.Uvarint(text)
+	return text[size : size+int(n)]
+}
+
+// is reports whether an id is that of an identity, the source aside.
+func (l *Ledger) is(stored id, k *identity) bool {
+	if stored&3 == idText {
+		return !k.isNumber && string(l.kept(uint64(stored>>2))) == k.text
+	}
+	return k.isNumber && uint64(stored>>2) == k.number
 }
 
 // appendID appends an id's text.
-func (l *Ledger) appendID(b []byte, id uint64) []byte {
-	if id&3 != idText {
-		return strconv.AppendUint(b, id>>2, 10)
+func (l *Ledger) appendID(b []byte, stored id) []byte {
+	if stored&3 != idText {
+		return strconv.AppendUint(b, uint64(stored>>2), 10)
 	}
-	text := l.ids[id>>2:]
-	n, size := binary.Uvarint(text)
-	return append(b, text[size:size+int(n)]...)
+	return append(b, l.kept(uint64(stored>>2))...)
 }
 
-func (l *Ledger) compareIDs(a, b uint64) int {
+func (l *Ledger) idText(stored id) string {
+	var b [32]byte
+	return string(l.appendID(b[:0], stored))
+}
+
+func (l *Ledger) compareIDs(a, b id) int {
 	if a == b {
 		return 0
 	}
@@ -64,82 +112,73 @@ func (l *Ledger) compareIDs(a, b uint64) int {
 	return bytes.Compare(l.appendID(x[:0], a), l.appendID(y[:0], b))
 }
 
-// An index finds facts by (source, id): open addressing, a byte of the hash
-// beside each place, so that looking for what is not there, as nearly every new
-// change does, rarely leads to a fact.
-type index struct {
-	places []uint32 // fact + 1
-	tags   []uint8  // 0: free
+// rehash returns the hash that an id is found by.
+func (l *Ledger) rehash(source uint32, stored id) uint64 {
+	if stored&3 == idText {
+		return l.hash(source, string(l.kept(uint64(stored>>2))), 0, false)
+	}
+	return l.hash(source, "", uint64(stored>>2), true)
 }
 
-func newIndex(places int) index {
-	return index{make([]uint32, places), make([]uint8, places)}
+// An index finds numbered things by the hash of their identity: open addressing,
+// a byte of the hash beside each place, so that looking for what is not there, as
+// nearly every new change does, rarely leads to a thing.
+type index struct {
+	places []uint32
+	tags   []uint8 // 0: free
 }
+
+func newIndex() index { return index{make([]uint32, 1024), make([]uint8, 1024)} }
 
 // tag is never 0.
 func tag(hash uint64) uint8 { return uint8(hash>>56) | 1 }
 
-// put takes a fact in that is not in the index.
-func (x *index) put(hash uint64, fact uint32) {
+// find returns the thing with a hash that is the one looked for.
+func (x *index) find(hash uint64, is func(thing uint32) bool) (thing uint32, ok bool) {
 	mask := len(x.tags) - 1
-	slot := int(hash) & mask
-	for x.tags[slot] != 0 {
-		slot = (slot + 1) & mask
-	}
-	x.places[slot], x.tags[slot] = fact+1, tag(hash)
-}
-
-// find returns the fact with an id, if there is one.
-func (l *Ledger) find(hash uint64, source uint32, id string, number uint64, isNumber bool) (fact uint32, known bool) {
-	mask := len(l.index.tags) - 1
 	want := tag(hash)
-	for slot := int(hash) & mask; l.index.tags[slot] != 0; slot = (slot + 1) & mask {
-		if l.index.tags[slot] != want {
-			continue
-		}
-		i := l.index.places[slot] - 1
-		f := l.fact(i)
-		if l.bodies[f.body].source != source || (f.id&3 == idText) == isNumber {
-			continue
-		}
-		if isNumber {
-			if f.id>>2 == number {
-				return i, true
-			}
-			continue
-		}
-		text := l.ids[f.id>>2:]
-		length, size := binary.Uvarint(text)
-		if string(text[size:size+int(length)]) == id {
-			return i, true
+	for slot := int(hash) & mask; x.tags[slot] != 0; slot = (slot + 1) & mask {
+		if x.tags[slot] == want && is(x.places[slot]) {
+			return x.places[slot], true
 		}
 	}
 	return 0, false
 }
 
-func (l *Ledger) hash(source uint32, id string, number uint64, isNumber bool) uint64 {
-	h := uint64(source+1) * 0x9e3779b97f4a7c15
-	if isNumber {
-		h ^= number * 0xff51afd7ed558ccd
-	} else {
-		h ^= maphash.String(l.seed, id)
+// put takes in the next thing: they are numbered from 0 in the order in which
+// they are put. The function gives the hash of any thing in the index, for when
+// it has to grow.
+func (x *index) put(hash uint64, thing uint32, rehash func(thing uint32) uint64) {
+	if int(thing)*8 >= len(x.tags)*7 {
+		*x = index{make([]uint32, 2*len(x.tags)), make([]uint8, 2*len(x.tags))}
+		for i := range thing { // in order, which is the order in memory
+			x.place(rehash(i), i)
+		}
 	}
-	h ^= h >> 32
-	h *= 0xc4ceb9fe1a85ec53
-	return h ^ h>>29
+	x.place(hash, thing)
 }
 
-func (l *Ledger) grow() {
-	l.index = newIndex(2 * len(l.index.tags))
-	for i := range uint32(l.count) {
-		f := l.fact(i)
-		source := l.bodies[f.body].source
-		if f.id&3 != idText {
-			l.index.put(l.hash(source, "", f.id>>2, true), i)
-			continue
-		}
-		text := l.ids[f.id>>2:]
-		n, size := binary.Uvarint(text)
-		l.index.put(l.hash(source, string(text[size:size+int(n)]), 0, false), i)
+func (x *index) place(hash uint64, thing uint32) {
+	mask := len(x.tags) - 1
+	slot := int(hash) & mask
+	for x.tags[slot] != 0 {
+		slot = (slot + 1) & mask
 	}
+	x.places[slot], x.tags[slot] = thing, tag(hash)
+}
+
+// findFact returns the fact of an identity.
+func (l *Ledger) findFact(k *identity) (uint32, bool) {
+	return l.index.find(k.hash, func(i uint32) bool {
+		f := l.fact(i)
+		return l.bodies[f.body].source == k.source && l.is(f.id, k)
+	})
+}
+
+// findItem returns the item of an identity.
+func (l *Ledger) findItem(k *identity) (uint32, bool) {
+	return l.itemIndex.find(k.hash, func(i uint32) bool {
+		it := &l.items[i]
+		return it.source == k.source && l.is(it.id, k)
+	})
 }

@@ -31,19 +31,19 @@ type Ledger struct {
 	texts  table[string] // sources and containers
 	values table[Value]  // index 0 is the absent value
 	bodies []body
-	bodyOf map[string]uint32
 
-	items  []item
-	itemOf map[string]uint32
-	latest uint32 // the item looked up last
+	bodyIndex index
 
-	facts   [][]fact // slabs, so that growing never copies
-	count   int
-	ids     []byte // ids that are not plain numbers, each after its length
-	index   index
-	newest  int64
-	seed    maphash.Seed
-	scratch []byte
+	items     []item
+	itemIndex index
+	latest    uint32 // the item looked up last
+
+	facts  [][]fact // slabs, so that growing never copies
+	count  int
+	index  index
+	text   []byte // ids that are no plain numbers and display keys, each after its length
+	newest int64
+	seed   maphash.Seed
 
 	duplicates []int64 // when each further change is dated
 	conflicts  []conflict
@@ -56,8 +56,8 @@ type Ledger struct {
 // A fact is one change of one item. The item holds the head of the list of its
 // facts, next the rest of it.
 type fact struct {
-	at   int64  // Unix nanoseconds
-	id   uint64 // a plain number or a place in Ledger.ids, see packID
+	at   int64 // Unix nanoseconds
+	id   id
 	body uint32
 	next uint32 // index + 1
 }
@@ -66,10 +66,13 @@ const slabBits = 14
 
 // A body is everything that a change says besides who it is and when it was.
 type body struct {
+	hash              uint64
 	source, container uint32
 	sequence          int64
 	kind              Kind
 	fields            []bodyField
+	naming            []naming // of status ids
+	isAlias           bool
 }
 
 type bodyField struct {
@@ -78,8 +81,8 @@ type bodyField struct {
 }
 
 type item struct {
-	id     string
-	key    string // the display key of all its facts but those in Ledger.keys
+	id     id
+	key    uint64 // in Ledger.text, the display key of all its facts but those in Ledger.keys
 	source uint32
 	head   uint32 // index + 1 of the latest fact added
 	facts  uint32
@@ -94,9 +97,7 @@ type conflict struct {
 // NewLedger returns an empty ledger.
 func NewLedger() *Ledger {
 	l := &Ledger{
-		bodyOf:  map[string]uint32{},
-		itemOf:  map[string]uint32{},
-		index:   newIndex(1024),
+		index: newIndex(), itemIndex: newIndex(), bodyIndex: newIndex(),
 		newest:  math.MinInt64,
 		seed:    maphash.MakeSeed(),
 		keys:    map[uint32][]keyFact{},
@@ -104,6 +105,7 @@ func NewLedger() *Ledger {
 		aliases: map[uint32]struct{}{},
 	}
 	l.values.of(Value{})
+	l.keep("") // at place 0
 	return l
 }
 
@@ -145,9 +147,8 @@ func (l *Ledger) add(c *Change) (Outcome, uint32) {
 	source := l.bodies[b].source
 	it := l.item(source, c.Item)
 	at := c.At.UnixNano()
-	number, isNumber := plainNumber(c.ID)
-	hash := l.hash(source, c.ID, number, isNumber)
-	if first, known := l.find(hash, source, c.ID, number, isNumber); known {
+	k := l.identity(source, c.ID)
+	if first, known := l.findFact(&k); known {
 		f := l.fact(first)
 		if f.at == at && f.body == b && l.sequence(f) == c.Sequence && l.owns(it, first) {
 			l.duplicates = append(l.duplicates, at)
@@ -156,12 +157,12 @@ func (l *Ledger) add(c *Change) (Outcome, uint32) {
 		l.conflicts = append(l.conflicts, conflict{after: l.count, of: first, change: cloneChange(c)})
 		return Conflict, it
 	}
-	f := fact{at: at, id: l.packID(c, number, isNumber), body: b, next: l.items[it].head}
-	i := l.push(f)
-	l.index.put(hash, i)
-	if l.count*8 >= len(l.index.tags)*7 {
-		l.grow()
+	f := fact{at: at, id: l.pack(&k), body: b, next: l.items[it].head}
+	if k.isNumber && c.Sequence == int64(k.number) {
+		f.id |= idSequence
 	}
+	i := l.push(f)
+	l.index.put(k.hash, i, func(i uint32) uint64 { return l.rehash(l.bodies[l.fact(i).body].source, l.fact(i).id) })
 	l.items[it].head = i + 1
 	l.items[it].facts++
 	l.newest = max(l.newest, at)
@@ -199,62 +200,48 @@ func (l *Ledger) owns(it, index uint32) bool {
 }
 
 // item returns the index of an item, a new one where it is not known.
-func (l *Ledger) item(source uint32, id string) uint32 {
+func (l *Ledger) item(source uint32, text string) uint32 {
+	k := identity{source: source, text: text}
+	k.number, k.isNumber = plainNumber(text)
 	if l.latest < uint32(len(l.items)) { // a tracker tells of one item at a time
-		if it := &l.items[l.latest]; it.id == id && it.source == source {
+		if it := &l.items[l.latest]; it.source == source && l.is(it.id, &k) {
 			return l.latest
 		}
 	}
-	l.scratch = appendItemKey(l.scratch[:0], source, id)
-	if it, ok := l.itemOf[string(l.scratch)]; ok {
-		l.latest = it
-		return it
+	k.hash = l.hash(source, text, k.number, k.isNumber)
+	it, ok := l.findItem(&k)
+	if !ok {
+		it = uint32(len(l.items))
+		l.items = append(l.items, item{id: l.pack(&k), source: source})
+		l.itemIndex.put(k.hash, it, func(i uint32) uint64 { return l.rehash(l.items[i].source, l.items[i].id) })
 	}
-	it := uint32(len(l.items))
 	l.latest = it
-	key := string(l.scratch)
-	l.itemOf[key] = it
-	l.items = append(l.items, item{id: key[len(key)-len(id):], source: source})
 	return it
 }
 
-func (l *Ledger) lookup(source, id string) (uint32, bool) {
+func (l *Ledger) lookup(source, text string) (uint32, bool) {
 	ref, ok := l.texts.refs[source]
 	if !ok {
 		return 0, false
 	}
-	it, ok := l.itemOf[string(appendItemKey(nil, ref, id))]
-	return it, ok
-}
-
-func appendItemKey(b []byte, source uint32, id string) []byte {
-	b = binary.AppendUvarint(b, uint64(source))
-	return append(b, id...)
+	k := l.identity(ref, text)
+	return l.findItem(&k)
 }
 
 // body returns the stored form of what a change says.
 func (l *Ledger) body(c *Change) uint32 {
 	sequence := c.Sequence
 	if n, ok := plainNumber(c.ID); ok && sequence == int64(n) {
-		sequence = 0 // kept with the id, see packID: otherwise no two bodies were equal
+		sequence = 0 // kept with the id: otherwise no two bodies were equal
 	}
-	b := appendText(l.scratch[:0], c.Source)
-	b = appendText(b, c.Container)
-	b = binary.AppendVarint(b, sequence)
-	b = append(b, byte(c.Kind))
-	for i := range c.Fields {
-		f := &c.Fields[i]
-		b = append(b, byte(f.Field))
-		b = appendValue(b, &f.From)
-		b = appendValue(b, &f.To)
-	}
-	l.scratch = b
-	if ref, ok := l.bodyOf[string(b)]; ok {
+	hash := l.hashBody(c, sequence)
+	ref, ok := l.bodyIndex.find(hash, func(i uint32) bool { return l.says(&l.bodies[i], c, sequence) })
+	if ok {
 		return ref
 	}
-	ref := uint32(len(l.bodies))
-	l.bodyOf[string(b)] = ref
+	ref = uint32(len(l.bodies))
 	stored := body{
+		hash:      hash,
 		source:    l.texts.of(strings.Clone(c.Source)),
 		container: l.texts.of(strings.Clone(c.Container)),
 		sequence:  sequence,
@@ -263,15 +250,64 @@ func (l *Ledger) body(c *Change) uint32 {
 	}
 	for i, f := range c.Fields {
 		stored.fields[i] = bodyField{f.Field, l.value(f.Field, f.From), l.value(f.Field, f.To)}
+		switch {
+		case f.Field == FieldAlias:
+			stored.isAlias = true
+		case f.Field == FieldStatus && f.To.ID != "" && f.To.Name != "":
+			stored.naming = append(stored.naming, l.naming(stored.source, l.values.list[stored.fields[i].to]))
+		}
 	}
 	l.bodies = append(l.bodies, stored)
+	l.bodyIndex.put(hash, ref, func(i uint32) uint64 { return l.bodies[i].hash })
 	return ref
 }
 
-func (l *Ledger) value(field Field, v Value) uint32 {
-	if field == FieldLabel { // a label is its name; removals often carry no more
-		v = Value{Name: v.Text()}
+// says reports whether a stored body is what a change says.
+func (l *Ledger) says(b *body, c *Change, sequence int64) bool {
+	if b.sequence != sequence || b.kind != c.Kind || len(b.fields) != len(c.Fields) ||
+		l.texts.list[b.source] != c.Source || l.texts.list[b.container] != c.Container {
+		return false
 	}
+	for i := range b.fields {
+		s, f := &b.fields[i], &c.Fields[i]
+		if s.field != f.Field || l.values.list[s.from] != canonical(f.Field, f.From) || l.values.list[s.to] != canonical(f.Field, f.To) {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *Ledger) hashBody(c *Change, sequence int64) uint64 {
+	h := uint64(sequence)<<8 ^ uint64(c.Kind)
+	mix := func(s string) { h = (h ^ maphash.String(l.seed, s)) * 0x9e3779b97f4a7c15 }
+	mix(c.Source)
+	mix(c.Container)
+	for i := range c.Fields {
+		f := &c.Fields[i]
+		h += uint64(f.Field)
+		for _, v := range [...]*Value{&f.From, &f.To} {
+			if f.Field == FieldLabel {
+				mix(v.Text())
+				continue
+			}
+			mix(v.ID)
+			mix(v.Name)
+		}
+	}
+	return h ^ h>>32
+}
+
+// canonical is a value as it is stored: a label is its name, as removals often
+// carry no more.
+func canonical(field Field, v Value) Value {
+	if field == FieldLabel {
+		return Value{Name: v.Text()}
+	}
+	return v
+}
+
+func (l *Ledger) value(field Field, v Value) uint32 {
+	v = canonical(field, v)
 	if field == FieldContainer { // named here, so that folding only reads
 		l.texts.of(strings.Clone(v.Text()))
 	}
@@ -286,18 +322,14 @@ func appendText(b []byte, s string) []byte {
 	return append(b, s...)
 }
 
-func appendValue(b []byte, v *Value) []byte {
-	return appendText(appendText(appendText(b, v.ID), v.Name), v.Category)
-}
-
 // Known reports whether the ledger holds a change.
 func (l *Ledger) Known(source, id string) bool {
 	ref, ok := l.texts.refs[source]
 	if !ok {
 		return false
 	}
-	number, isNumber := plainNumber(id)
-	_, known := l.find(l.hash(ref, id, number, isNumber), ref, id, number, isNumber)
+	k := l.identity(ref, id)
+	_, known := l.findFact(&k)
 	return known
 }
 
@@ -327,8 +359,8 @@ func (l *Ledger) sequence(f *fact) int64 {
 func (l *Ledger) change(it uint32, f *fact) Change {
 	b := &l.bodies[f.body]
 	c := Change{
-		ID: string(l.appendID(nil, f.id)), Source: l.texts.list[b.source], Container: l.texts.list[b.container],
-		Item: l.items[it].id, At: time.Unix(0, f.at).UTC(), Sequence: l.sequence(f), Kind: b.kind,
+		ID: l.idText(f.id), Source: l.texts.list[b.source], Container: l.texts.list[b.container],
+		Item: l.idText(l.items[it].id), At: time.Unix(0, f.at).UTC(), Sequence: l.sequence(f), Kind: b.kind,
 	}
 	for _, bf := range b.fields {
 		c.Fields = append(c.Fields, FieldChange{bf.field, l.values.list[bf.from], l.values.list[bf.to]})
@@ -473,7 +505,7 @@ func (l *Ledger) Each(source string, f func(item, container string, gone bool) b
 				}
 			}
 		}
-		if !f(l.items[it].id, container, gone) {
+		if !f(l.idText(l.items[it].id), container, gone) {
 			return
 		}
 	}

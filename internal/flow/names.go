@@ -29,7 +29,7 @@ type statusNames struct {
 type nameFact struct {
 	at   int64
 	seq  int64
-	id   uint64
+	id   id
 	name string
 }
 
@@ -37,9 +37,9 @@ type nameFact struct {
 func (l *Ledger) noteKey(it, index uint32, key string) {
 	main := &l.items[it].key
 	switch {
-	case key == *main:
-	case *main == "":
-		*main = strings.Clone(key)
+	case key == string(l.kept(*main)):
+	case *main == 0:
+		*main = l.keep(key)
 		l.eachFact(it, func(i uint32, _ *fact) {
 			if i != index {
 				l.keys[it] = append(l.keys[it], keyFact{i, ""})
@@ -54,7 +54,7 @@ func (l *Ledger) noteKey(it, index uint32, key string) {
 // that has one.
 func (l *Ledger) key(it uint32, t int64) string {
 	if len(l.keys[it]) == 0 {
-		return l.items[it].key
+		return string(l.kept(l.items[it].key))
 	}
 	for _, f := range slices.Backward(l.sorted(nil, it, t)) {
 		if key := l.keyOf(it, f); key != "" {
@@ -71,40 +71,53 @@ func (l *Ledger) keyOf(it uint32, f *fact) string {
 			return k.text
 		}
 	}
-	return l.items[it].key
+	return string(l.kept(l.items[it].key))
+}
+
+// naming is what a status fact says a status id is called.
+type naming struct {
+	id    statusID
+	name  string
+	names *statusNames
+}
+
+// naming returns the naming that a status field is, and a place for the names
+// of its id.
+func (l *Ledger) naming(source uint32, status Value) naming {
+	id := statusID{source, status.ID}
+	n := l.names[id]
+	if n == nil {
+		n = &statusNames{}
+		l.names[id] = n
+	}
+	return naming{id, status.Name, n}
 }
 
 // noteFields keeps what has to be found without walking all facts: the names of
 // status ids, and which items are aliases.
 func (l *Ledger) noteFields(it uint32, f *fact) {
 	b := &l.bodies[f.body]
-	for _, bf := range b.fields {
-		switch bf.field {
-		case FieldStatus:
-			if v := l.values.list[bf.to]; v.ID != "" && v.Name != "" {
-				l.noteName(statusID{b.source, v.ID}, v.Name, f)
-			}
-		case FieldAlias:
-			l.aliases[it] = struct{}{}
-		}
+	for i := range b.naming {
+		l.noteName(&b.naming[i], f)
+	}
+	if b.isAlias {
+		l.aliases[it] = struct{}{}
 	}
 }
 
-func (l *Ledger) noteName(id statusID, name string, f *fact) {
-	n := l.names[id]
-	if n != nil && n.all == nil && n.name == name && n.since <= f.at {
+func (l *Ledger) noteName(named *naming, f *fact) {
+	n := named.names
+	if n.all == nil && n.name == named.name && n.since <= f.at {
 		return // as nearly always
 	}
 	l.renames++
 	switch {
-	case n == nil:
-		l.names[id] = &statusNames{name: name, since: f.at}
 	case n.all != nil:
-		n.all = append(n.all, nameFact{f.at, l.sequence(f), f.id, name})
-	case n.name == name:
-		n.since = f.at
+		n.all = append(n.all, nameFact{f.at, l.sequence(f), f.id, named.name})
+	case n.name == named.name, n.name == "":
+		n.name, n.since = named.name, f.at
 	default:
-		n.all = l.namingFacts(id)
+		n.all = l.namingFacts(named.id)
 	}
 }
 
@@ -131,7 +144,7 @@ func (l *Ledger) statusName(source uint32, status uint32, t int64) string {
 	if v.ID == "" {
 		return v.Name
 	}
-	if n := l.names[statusID{source, v.ID}]; n != nil {
+	if n := l.names[statusID{source, v.ID}]; n != nil && n.name != "" {
 		if n.all == nil && n.since < t {
 			return n.name
 		}

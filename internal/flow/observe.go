@@ -418,7 +418,7 @@ func (g *gauge) list(s *story, last *segment) {
 	}
 	it := &g.lens.ledger.items[s.line.item]
 	row := ItemMeasures{
-		Source: g.lens.ledger.texts.list[s.line.source], Item: it.id, Key: g.lens.ledger.key(s.line.item, g.at),
+		Source: g.lens.ledger.texts.list[s.line.source], Item: g.lens.ledger.idText(it.id), Key: g.lens.ledger.key(s.line.item, g.at),
 		Type: shown.class.itemType, State: last.state, FinishedAt: finished,
 		Active: s.active, Waiting: s.waiting, Reopens: s.reopens, InFlow: s.in,
 		LeftCensored: s.line.leftCensored, LastFactAt: time.Unix(0, s.line.lastFact).UTC(),
