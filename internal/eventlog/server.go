@@ -57,6 +57,10 @@ func startServer(ctx context.Context, cfg Config, log *slog.Logger) (*server.Ser
 		}
 	case <-ctx.Done():
 		err = ctx.Err()
+		select { // a server that is stopped while it starts makes folders again behind its own back
+		case <-started:
+		case <-time.After(stopTimeout):
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("start event log: %w", errors.Join(err, stopServer(s)))
