@@ -1,7 +1,10 @@
 package flow
 
 import (
+	"maps"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -22,7 +25,7 @@ type Board struct {
 	keep   time.Duration // how long after its end an item still matters
 
 	live    map[uint32]*folded
-	settled map[uint32]struct{}
+	settled []bool              // by item
 	dirty   map[uint32]struct{} // to be folded again
 	links   *links              // as of the last folding; what is linked never settles
 	streams []boardStream
@@ -38,7 +41,7 @@ type boardStream struct {
 	lens    *lens
 	place   int // of the lens
 	live    map[uint32]*folded
-	settled lifetime
+	settled *gauge    // without windows: what settled items add to the counters
 	latest  *Measures // nil: to be measured
 }
 
@@ -47,7 +50,7 @@ type boardStream struct {
 func NewBoard(p *Policy, l *Ledger) *Board {
 	b := &Board{
 		policy: p, hash: p.Hash(), ledger: l, lenses: lenses(p, l), keep: max(throughputDays, healthDays),
-		live: map[uint32]*folded{}, settled: map[uint32]struct{}{}, dirty: map[uint32]struct{}{},
+		live: map[uint32]*folded{}, dirty: map[uint32]struct{}{},
 		streams: make([]boardStream, len(p.ValueStreams)), quality: newQuality(),
 	}
 	for _, w := range p.Windows {
@@ -55,10 +58,15 @@ func NewBoard(p *Policy, l *Ledger) *Board {
 	}
 	for place, n := range b.lenses {
 		for _, i := range n.streams {
-			b.streams[i] = boardStream{lens: n, place: place, live: map[uint32]*folded{}}
+			b.streams[i] = boardStream{lens: n, place: place, live: map[uint32]*folded{}, settled: b.counter(n, i)}
 		}
 	}
 	return b
+}
+
+// counter returns a gauge for the numbers that have no window.
+func (b *Board) counter(n *lens, stream int) *gauge {
+	return &gauge{value: b.policy.ValueStreams[stream], stream: stream, lens: n}
 }
 
 // Ledger returns the facts. Nobody but the board may add to them.
@@ -107,7 +115,7 @@ func (b *Board) Snapshot(t time.Time, everything bool) *Snapshot {
 func (b *Board) measure(stream int, at int64) *Measures {
 	st := &b.streams[stream]
 	g := newGauge(st.lens, stream, at, false)
-	g.lifetime.add(&st.settled, 1) // a copy: its maps are its own
+	g.lifetime.add(&st.settled.lifetime, 1) // a copy: its maps are its own
 	for _, f := range st.live {
 		g.observe(&f.lines[st.place])
 	}
@@ -118,11 +126,9 @@ func (b *Board) measure(stream int, at int64) *Measures {
 func (b *Board) refold(at int64) {
 	before := b.links
 	b.links = b.ledger.links(at)
+	b.settled = append(b.settled, make([]bool, len(b.ledger.items)-len(b.settled))...)
 	if !b.built {
-		b.built = true
-		for it := range uint32(len(b.ledger.items)) {
-			b.fold(it, at)
-		}
+		b.build(at)
 		return
 	}
 	// What is linked, or was, depends on more than its own facts.
@@ -139,6 +145,35 @@ func (b *Board) refold(at int64) {
 	for it := range dirty {
 		b.drop(it)
 		b.fold(it, at)
+	}
+}
+
+// build folds everything for the first time, on all processors: each folds a
+// share of the items into a board of its own, and these are put together.
+func (b *Board) build(at int64) {
+	b.built = true
+	items := len(b.ledger.items)
+	parts := make([]*Board, min(runtime.GOMAXPROCS(0), max(items/1000, 1)))
+	var group sync.WaitGroup
+	for i := range parts {
+		part := NewBoard(b.policy, b.ledger)
+		part.links, part.settled = b.links, b.settled // each writes for its own items
+		parts[i] = part
+		group.Go(func() {
+			for it := i * items / len(parts); it < (i+1)*items/len(parts); it++ {
+				part.fold(uint32(it), at)
+			}
+		})
+	}
+	group.Wait()
+	for _, part := range parts {
+		maps.Copy(b.live, part.live)
+		maps.Copy(b.dirty, part.dirty)
+		b.quality.add(&part.quality)
+		for i := range b.streams {
+			maps.Copy(b.streams[i].live, part.streams[i].live)
+			b.streams[i].settled.lifetime.add(&part.streams[i].settled.lifetime, 1)
+		}
 	}
 }
 
@@ -161,8 +196,8 @@ func (b *Board) fold(it uint32, at int64) {
 	}
 	b.quality.qualify(b.ledger, lines, 1)
 	if b.ended(it, lines, at) {
-		b.count(lines, 1)
-		b.settled[it] = struct{}{}
+		b.count(lines)
+		b.settled[it] = true
 		return
 	}
 	f := &folded{lines: slices.Clone(lines)}
@@ -219,37 +254,48 @@ func (b *Board) settle(at int64) {
 		}
 		delete(b.live, it)
 		b.touch(f.lines, func(st *boardStream) { delete(st.live, it) })
-		b.count(f.lines, 1)
-		b.settled[it] = struct{}{}
+		b.count(f.lines)
+		b.settled[it] = true
 	}
 }
 
 // unsettle makes a settled item ready to be folded again. It must be called
 // before a fact is added to it.
 func (b *Board) unsettle(it uint32) {
-	if _, ok := b.settled[it]; !ok {
+	if int(it) >= len(b.settled) || !b.settled[it] {
 		return
 	}
-	delete(b.settled, it)
+	b.settled[it] = false
 	lines := foldAll(nil, b.lenses, it, 1<<63-1, nil)
 	b.quality.qualify(b.ledger, lines, -1)
-	b.count(lines, -1)
+	for i := range lines {
+		for _, stream := range lines[i].appendStreams(nil) {
+			g := b.counter(b.lenses[i], stream)
+			g.observeAll(&lines[i])
+			b.streams[stream].settled.lifetime.add(&g.lifetime, -1)
+			b.streams[stream].latest = nil
+		}
+	}
 	b.dirty[it] = struct{}{}
 }
 
-// count adds what timelines give to the counters of their value streams, or
-// takes it away.
-func (b *Board) count(lines []timeline, by int) {
-	for place := range lines {
-		for _, i := range lines[place].appendStreams(nil) {
-			g := gauge{value: b.policy.ValueStreams[i], stream: i, lens: b.lenses[place], queue: map[statusKey]int{}}
-			last := lines[place].segments[len(lines[place].segments)-1]
-			g.at = last.at
-			g.observe(&lines[place])
-			b.streams[i].settled.add(&g.lifetime, by)
-			b.streams[i].latest = nil
+// count adds what timelines give to the counters of their value streams.
+func (b *Board) count(lines []timeline) {
+	var streams [8]int
+	for i := range lines {
+		for _, stream := range lines[i].appendStreams(streams[:0]) {
+			b.streams[stream].settled.observeAll(&lines[i])
+			b.streams[stream].latest = nil
 		}
 	}
+}
+
+// observeAll is observe for a gauge without windows and a timeline that has
+// ended: as of any later instant the counters are the same.
+func (g *gauge) observeAll(line *timeline) {
+	g.at = line.segments[len(line.segments)-1].at
+	g.observe(line)
+	g.crossings = g.crossings[:0]
 }
 
 func (l *lifetime) add(o *lifetime, by int) {
@@ -291,6 +337,23 @@ func (t *Totals) fine(bucket, n int) {
 	if len(t.FlowTimeFine) == 0 {
 		t.FlowTimeFine = nil
 	}
+}
+
+// add adds what was counted over other items. Duplicates and conflicts are not
+// counted by items.
+func (q *Quality) add(o *Quality) {
+	for k, n := range o.UnmappedStatuses {
+		count(q.UnmappedStatuses, k, n)
+	}
+	for k, n := range o.UnmappedItems {
+		count(q.UnmappedItems, k, n)
+	}
+	q.BornDone += o.BornDone
+	q.LeftCensored += o.LeftCensored
+	q.CompletedWithoutStart += o.CompletedWithoutStart
+	q.CompletedNeverActive += o.CompletedNeverActive
+	q.IgnoredByType += o.IgnoredByType
+	q.HistoryGaps += o.HistoryGaps
 }
 
 func (q *Quality) clone() Quality {

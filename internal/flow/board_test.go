@@ -60,3 +60,13 @@ func compareBoard(t *rapid.T, p *flow.Policy, l *flow.Ledger, got *flow.Snapshot
 		}
 	}
 }
+
+// TestBoardOfMany checks a board that is large enough to be built by several
+// processors at once.
+func TestBoardOfMany(t *testing.T) {
+	policy, ledger := benchPolicy(3), benchLedger(5000, 3)
+	got, want := flow.NewBoard(policy, ledger).Snapshot(benchEnd, true), flow.Measure(policy, ledger, benchEnd, flow.Options{})
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(flow.Span{}), cmpopts.IgnoreFields(flow.Measures{}, "ValueStream")); diff != "" {
+		t.Error(diff)
+	}
+}
