@@ -18,6 +18,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,6 +72,8 @@ type Processor struct {
 	changed chan struct{} // has room for one signal
 	rejects chan flow.Rejection
 
+	tightenCollector func() // sets the usual pace of collecting garbage, once
+
 	mu       sync.RWMutex // guards board, and everything below it
 	board    *flow.Board
 	position uint64
@@ -92,6 +96,8 @@ func New(cfg Config) *Processor {
 		board:    flow.NewBoard(cfg.Policy, flow.NewLedger()),
 		rejected: map[flow.Reason]uint64{},
 		caughtUp: make(chan struct{}),
+
+		tightenCollector: func() {},
 	}
 }
 
@@ -111,6 +117,7 @@ func (p *Processor) run(ctx context.Context) error {
 		return fmt.Errorf("read end of log: %w", err)
 	}
 	started := time.Now()
+	p.relaxCollector()
 	if last == 0 {
 		p.arrive(started)
 	}
@@ -127,6 +134,7 @@ func (p *Processor) run(ctx context.Context) error {
 	})
 	group.Go(func() error { return p.measure(ctx) })
 	group.Go(func() error { return p.record(ctx) })
+	defer p.tightenCollector()
 	return group.Wait()
 }
 
@@ -139,7 +147,24 @@ func (p *Processor) arrive(started time.Time) {
 		facts, items := p.board.Ledger().Len(), p.board.Ledger().Items()
 		p.mu.RUnlock()
 		p.cfg.Logger.Info("log replayed", "facts", facts, "items", items, "duration", time.Since(started).Round(time.Millisecond))
+		p.tightenCollector()
 		close(p.caughtUp)
+	}
+}
+
+// A replay allocates much that is garbage at once, while the facts are few and
+// small: the usual pace of collecting, at twice what is alive, would take a good
+// part of its time. Until the facts are relaxedFacts, which is about 100 MB, the
+// heap may grow to five times what is alive. Whoever sets GOGC decides himself.
+const (
+	relaxedPercent = 400
+	relaxedFacts   = 2_000_000
+)
+
+func (p *Processor) relaxCollector() {
+	if os.Getenv("GOGC") == "" {
+		usual := debug.SetGCPercent(relaxedPercent)
+		p.tightenCollector = sync.OnceFunc(func() { debug.SetGCPercent(usual) })
 	}
 }
 
@@ -148,6 +173,9 @@ func (p *Processor) take(ctx context.Context, d flow.Delivery) {
 	p.mu.Lock()
 	for i := range d.Changes {
 		p.board.Add(&d.Changes[i])
+	}
+	if p.board.Ledger().Len() >= relaxedFacts {
+		p.tightenCollector()
 	}
 	p.position, p.pending = d.Position, d.Pending
 	p.changes += uint64(len(d.Changes))
