@@ -21,12 +21,21 @@ const (
 	maxBatchFields  = 100_000
 )
 
+// The bounds of what a decoder remembers.
+const (
+	maxKnown     = 1024 // field changes
+	maxKnownSize = 256  // bytes of one as the wire has it
+)
+
 // A decoder reads the payloads of messages. It uses its memory again: what it
 // returns is valid until the next call.
 type decoder struct {
 	changes []flow.Change
 	errs    []error            // for each change, why it cannot be read, or nil
 	fields  []flow.FieldChange // of all changes
+	// known are field changes that were read before, by their bytes. A workflow
+	// has few steps, so nearly every one is among them, which saves reading it.
+	known map[string]*flow.FieldChange
 }
 
 // decode reads a payload into d.changes and d.errs. An error means that nothing
@@ -153,10 +162,11 @@ func (d *decoder) change(c *flow.Change, s string) error {
 			if len(d.fields) == maxBatchFields {
 				return errTooMany
 			}
-			d.fields = append(d.fields, flow.FieldChange{})
-			if err := fieldChange(&d.fields[len(d.fields)-1], f.text); err != nil {
+			field, err := d.fieldChange(f.text)
+			if err != nil {
 				return err
 			}
+			d.fields = append(d.fields, *field)
 		case 11<<3 | varintType:
 			c.Approximate = f.number != 0
 		case 12<<3 | bytesType:
@@ -175,12 +185,32 @@ func (d *decoder) change(c *flow.Change, s string) error {
 	return nil
 }
 
-func fieldChange(c *flow.FieldChange, s string) error {
+func (d *decoder) fieldChange(s string) (*flow.FieldChange, error) {
+	if c := d.known[s]; c != nil {
+		return c, nil
+	}
+	keep := len(s) <= maxKnownSize
+	if keep {
+		s = strings.Clone(s) // not to keep the message
+	}
+	c, err := readFieldChange(s)
+	if err != nil || !keep {
+		return c, err
+	}
+	if d.known == nil || len(d.known) == maxKnown {
+		d.known = make(map[string]*flow.FieldChange)
+	}
+	d.known[s] = c
+	return c, nil
+}
+
+func readFieldChange(s string) (*flow.FieldChange, error) {
 	var f wireField
+	c := new(flow.FieldChange)
 	for s != "" {
 		var ok bool
 		if s, ok = f.read(s); !ok {
-			return errChange
+			return nil, errChange
 		}
 		var err error
 		switch f.key {
@@ -192,10 +222,10 @@ func fieldChange(c *flow.FieldChange, s string) error {
 			err = value(&c.To, f.text)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return c, nil
 }
 
 func value(v *flow.Value, s string) error {
@@ -269,12 +299,19 @@ type wireField struct {
 
 // read reads the field at the start of s and returns what is behind it.
 func (f *wireField) read(s string) (rest string, ok bool) {
-	// Nearly all fields are a text or message of under 128 bytes with a number
-	// under 16: one byte of key, one of size.
-	if len(s) >= 2 && 8 < s[0] && s[0] < 0x80 && s[0]&7 == byte(protowire.BytesType) && int(s[1]) <= len(s)-2 && s[1] < 0x80 {
-		end := 2 + int(s[1])
-		f.key, f.text = uint64(s[0]), s[2:end]
-		return s[end:], true
+	// Nearly all fields have a number under 16, so one byte of key, and are a
+	// number or the size of a text under 128, so one byte, too.
+	if len(s) >= 2 && 8 <= s[0] && s[0] < 0x80 && s[1] < 0x80 {
+		switch end := 2 + int(s[1]); protowire.Type(s[0] & 7) {
+		case protowire.VarintType:
+			f.key, f.number = uint64(s[0]), uint64(s[1])
+			return s[2:], true
+		case protowire.BytesType:
+			if end <= len(s) {
+				f.key, f.text = uint64(s[0]), s[2:end]
+				return s[end:], true
+			}
+		}
 	}
 	f.key, s, ok = varint(s)
 	if num := f.key >> 3; !ok || num < uint64(protowire.MinValidNumber) || num > uint64(protowire.MaxValidNumber) {

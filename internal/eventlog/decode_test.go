@@ -3,6 +3,8 @@ package eventlog
 import (
 	"bytes"
 	"errors"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -159,6 +161,27 @@ func encodeChange(t testing.TB, c *flow.Change) []byte {
 	return b
 }
 
+// A decoder remembers some field changes, and no message of theirs.
+func TestDecodeKnown(t *testing.T) {
+	var d decoder
+	for i := range 3 * maxKnown {
+		c := fullChange()
+		c.Fields[0].To.ID = strconv.Itoa(i)
+		c.Fields[1].To.ID = strings.Repeat("x", maxKnownSize)
+		for range 2 {
+			if err := d.decode(protobufType, encode(t, []flow.Change{c})); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]flow.Change{c}, d.changes); diff != "" {
+				t.Fatal(diff)
+			}
+		}
+		if n := len(d.known); n == 0 || n > maxKnown {
+			t.Fatalf("%d field changes are known after %d", n, i+1)
+		}
+	}
+}
+
 func TestDecodeErrors(t *testing.T) {
 	good := encode(t, testChanges("jira-main", "PAY", 0, 1))
 	title := testChanges("jira-main", "PAY", 0, 1)[0]
@@ -249,6 +272,15 @@ func FuzzDecode(f *testing.F) {
 		err := d.protobuf(payload)
 		if errors.Is(err, errTooMany) {
 			return
+		}
+		first := slices.Clone(d.changes)
+		for i := range first {
+			first[i].Fields = slices.Clone(first[i].Fields)
+		}
+		d.changes, d.errs, d.fields = d.changes[:0], d.errs[:0], d.fields[:0]
+		_ = d.protobuf(payload) // with all its field changes known
+		if diff := cmp.Diff(first, d.changes); diff != "" {
+			t.Fatal(diff)
 		}
 		if err == nil {
 			err = errors.Join(d.errs...)

@@ -15,7 +15,10 @@ import (
 const (
 	// readAhead is how many messages are on their way to a reader at once.
 	readAhead = 500
-	heartbeat = 2 * time.Second // two without one, and the reader begins anew
+	// readyMessages is how many of them are decoded before they are asked for, so
+	// that decoding and what is done with the changes share two processors.
+	readyMessages = 4
+	heartbeat     = 2 * time.Second // two without one, and the reader begins anew
 
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 5 * time.Second
@@ -54,9 +57,7 @@ func (e *GapError) Is(target error) bool { return target == ErrGap }
 // [*GapError] where it cannot go on without leaving messages out. After 0 means
 // from the first message that there is, also where earlier ones were removed.
 func (l *Log) Follow(ctx context.Context, after uint64, f func(flow.Delivery) error) error {
-	var r receiver
-	return l.read(ctx, reading{stream: changesStream, created: l.created, after: after, tail: true},
-		func(msg jetstream.Msg, meta *jetstream.MsgMetadata) error { return f(r.receive(msg, meta)) })
+	return l.deliver(ctx, reading{stream: changesStream, created: l.created, after: after, tail: true}, f)
 }
 
 // Changes calls f for each valid change after a position up to the present end
@@ -67,9 +68,7 @@ func (l *Log) Changes(ctx context.Context, after uint64, source string, f func(p
 	if source != "" {
 		r.filter = changesPrefix + Token(source) + ".>"
 	}
-	var rec receiver
-	return l.read(ctx, r, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
-		d := rec.receive(msg, meta)
+	return l.deliver(ctx, r, func(d flow.Delivery) error {
 		for i := range d.Changes {
 			if err := f(d.Position, d.Changes[i]); err != nil {
 				return err
@@ -77,6 +76,54 @@ func (l *Log) Changes(ctx context.Context, after uint64, source string, f func(p
 		}
 		return nil
 	})
+}
+
+// deliver calls f for each message, while another goroutine reads the next ones
+// ahead. That one loses no message when it begins anew: what it has read waits
+// here for f.
+func (l *Log) deliver(ctx context.Context, r reading, f func(flow.Delivery) error) error {
+	ctx, release, err := l.use(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	ahead, stop := context.WithCancel(ctx)
+	type delivery struct {
+		flow.Delivery
+		from *receiver
+	}
+	ready := make(chan delivery, readyMessages)
+	free := make(chan *receiver, readyMessages)
+	for range readyMessages {
+		free <- new(receiver)
+	}
+	go func() {
+		defer close(ready)
+		err = l.read(ahead, r, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
+			select {
+			case rec := <-free:
+				ready <- delivery{rec.receive(msg, meta), rec}
+				return nil
+			case <-ahead.Done():
+				return context.Cause(ahead)
+			}
+		})
+	}()
+	defer func() {
+		stop()
+		for range ready { // until the other goroutine has ended
+		}
+	}()
+	for d := range ready {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := f(d.Delivery); err != nil {
+			return err
+		}
+		free <- d.from
+	}
+	return err
 }
 
 // A reading is what is to be read, and how far it has come.
@@ -92,13 +139,9 @@ type reading struct {
 // final is an error that ends a reading; any other begins it anew.
 type final struct{ error }
 
-// read calls f for each message, over as many consumers as it takes.
+// read calls f for each message, over as many consumers as it takes. Its ctx is
+// one of use.
 func (l *Log) read(ctx context.Context, r reading, f func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
-	ctx, release, err := l.use(ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		before := r.after
 		err := l.consume(ctx, &r, f)

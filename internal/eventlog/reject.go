@@ -80,9 +80,14 @@ func rejectedSubject(r *flow.Rejection) string {
 // them (0: no limit), but never between two of the same message, so that the
 // last position is where to go on.
 func (l *Log) Rejections(ctx context.Context, after uint64, limit int, f func(flow.Rejection) error) error {
+	ctx, release, err := l.use(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	errEnough := errors.New("enough")
 	count, last := 0, uint64(0)
-	err := l.read(ctx, reading{stream: rejectedStream}, func(msg jetstream.Msg, _ *jetstream.MsgMetadata) error {
+	err = l.read(ctx, reading{stream: rejectedStream}, func(msg jetstream.Msg, _ *jetstream.MsgMetadata) error {
 		var r flow.Rejection
 		if err := json.Unmarshal(msg.Data(), &r); err != nil {
 			return fmt.Errorf("read rejection at %s: %w", msg.Subject(), err)
