@@ -111,7 +111,7 @@ func (d *decoder) protobuf(payload []byte) error {
 	var f wireField
 	for rest := string(payload); rest != ""; {
 		var ok bool
-		if rest, ok = f.read(rest); !ok {
+		if f, rest, ok = readField(rest); !ok {
 			return errWire
 		}
 		if f.key != 1<<3|bytesType {
@@ -136,7 +136,7 @@ func (d *decoder) change(c *flow.Change, s string) error {
 	first := len(d.fields)
 	for s != "" {
 		var ok bool
-		if s, ok = f.read(s); !ok {
+		if f, s, ok = readField(s); !ok {
 			return errChange
 		}
 		switch f.key {
@@ -209,7 +209,7 @@ func readFieldChange(s string) (*flow.FieldChange, error) {
 	c := new(flow.FieldChange)
 	for s != "" {
 		var ok bool
-		if s, ok = f.read(s); !ok {
+		if f, s, ok = readField(s); !ok {
 			return nil, errChange
 		}
 		var err error
@@ -232,7 +232,7 @@ func value(v *flow.Value, s string) error {
 	var f wireField
 	for s != "" {
 		var ok bool
-		if s, ok = f.read(s); !ok {
+		if f, s, ok = readField(s); !ok {
 			return errChange
 		}
 		switch f.key {
@@ -265,7 +265,7 @@ func (t *timestamp) read(s string) (ok bool) {
 	t.present = true
 	var f wireField
 	for s != "" {
-		if s, ok = f.read(s); !ok {
+		if f, s, ok = readField(s); !ok {
 			return false
 		}
 		switch f.key {
@@ -297,44 +297,46 @@ type wireField struct {
 	text   string // the value of a text, of bytes or of a message
 }
 
-// read reads the field at the start of s and returns what is behind it.
-func (f *wireField) read(s string) (rest string, ok bool) {
+// readField reads the field at the start of s and returns what is behind it.
+func readField(s string) (f wireField, rest string, ok bool) {
 	// Nearly all fields have a number under 16, so one byte of key, and are a
 	// number or the size of a text under 128, so one byte, too.
 	if len(s) >= 2 && 8 <= s[0] && s[0] < 0x80 && s[1] < 0x80 {
 		switch end := 2 + int(s[1]); protowire.Type(s[0] & 7) {
 		case protowire.VarintType:
-			f.key, f.number = uint64(s[0]), uint64(s[1])
-			return s[2:], true
+			return wireField{key: uint64(s[0]), number: uint64(s[1])}, s[2:], true
 		case protowire.BytesType:
 			if end <= len(s) {
-				f.key, f.text = uint64(s[0]), s[2:end]
-				return s[end:], true
+				return wireField{key: uint64(s[0]), text: s[2:end]}, s[end:], true
 			}
 		}
 	}
+	return readAnyField(s)
+}
+
+func readAnyField(s string) (f wireField, rest string, ok bool) {
 	f.key, s, ok = varint(s)
 	if num := f.key >> 3; !ok || num < uint64(protowire.MinValidNumber) || num > uint64(protowire.MaxValidNumber) {
-		return "", false
+		return f, "", false
 	}
 	switch protowire.Type(f.key & 7) {
 	case protowire.VarintType:
 		f.number, s, ok = varint(s)
-		return s, ok
+		return f, s, ok
 	case protowire.BytesType:
 		var size uint64
 		size, s, ok = varint(s)
 		if !ok || size > uint64(len(s)) {
-			return "", false
+			return f, "", false
 		}
 		f.text = s[:size]
-		return s[size:], true
+		return f, s[size:], true
 	default: // none of ours has another type
 		n := protowire.ConsumeFieldValue(protowire.Number(f.key>>3), protowire.Type(f.key&7), []byte(s))
 		if n < 0 {
-			return "", false
+			return f, "", false
 		}
-		return s[n:], true
+		return f, s[n:], true
 	}
 }
 
