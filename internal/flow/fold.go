@@ -18,7 +18,7 @@ type lens struct {
 	classes  map[attributes]*class
 	labelSet table[string] // sets of labels, each a sorted list of references
 	facts    []*fact
-	own      []bool // whether each of facts is the item's own, nil: all are
+	foreign  map[*fact]bool // those of facts that are an alias'
 	segments []segment
 	unmapped []uint32
 }
@@ -147,15 +147,15 @@ func (n *lens) fold(it uint32, t int64, evidence []uint32) (timeline, bool) {
 	if len(n.facts) == 0 {
 		return timeline{}, false
 	}
-	n.own = nil
+	n.foreign = nil
 	line := timeline{item: it, source: l.items[it].source, segments: n.segments[:0], unmapped: n.unmapped[:0]}
 	if len(evidence) > 0 {
-		n.mergeEvidence(it, t, evidence)
+		n.mergeEvidence(t, evidence)
 	}
 	for _, f := range n.facts {
 		line.lastFact = max(line.lastFact, f.at)
 	}
-	birth := n.birthFirst()
+	birth := l.birthFirst(n.facts, n.foreign)
 	line.leftCensored = birth == noBirth
 
 	r := raw{attributes: attributes{source: line.source}}
@@ -167,7 +167,7 @@ func (n *lens) fold(it uint32, t int64, evidence []uint32) (timeline, bool) {
 		var seg segment
 		for ; i < len(n.facts) && max(n.facts[i].at, birth) == at; i++ {
 			// One after the other, so that holding sees each (R4).
-			own := n.own == nil || n.own[i]
+			own := !n.foreign[n.facts[i]]
 			n.apply(&r, &line, n.facts[i], own)
 			if exists = exists || own; !exists {
 				continue
@@ -194,52 +194,45 @@ func (n *lens) fold(it uint32, t int64, evidence []uint32) (timeline, bool) {
 
 const noBirth = -1 << 63
 
-// birthFirst moves the item's birth to the front of the sorted facts and returns
-// its instant. Facts stamped before it then count as if at that instant, after
-// it, in their own order (R2, R3).
-func (n *lens) birthFirst() int64 {
-	for i, f := range n.facts {
-		if n.ledger.bodies[f.body].kind == Created && (n.own == nil || n.own[i]) {
-			copy(n.facts[1:i+1], n.facts[:i])
-			n.facts[0] = f
-			if n.own != nil {
-				copy(n.own[1:i+1], n.own[:i])
-				n.own[0] = true
-			}
-			return f.at
-		}
+// birthFirst puts sorted facts into the order of folding: the item's birth comes
+// first, and what is stamped before it counts as if at its instant, after it, so
+// that time no longer orders these (R2, R3). It returns the instant of the birth.
+func (l *Ledger) birthFirst(facts []*fact, foreign map[*fact]bool) int64 {
+	i := slices.IndexFunc(facts, func(f *fact) bool { return l.bodies[f.body].kind == Created && !foreign[f] })
+	if i < 0 {
+		return noBirth
 	}
-	return noBirth
+	birth := facts[i]
+	copy(facts[1:i+1], facts[:i])
+	facts[0] = birth
+	if i > 0 {
+		end := i + 1
+		for end < len(facts) && facts[end].at == birth.at {
+			end++
+		}
+		slices.SortStableFunc(facts[1:end], l.compareAtInstant)
+	}
+	return birth.at
 }
 
 // ordered returns an item's facts with at < t in the order of folding.
 func (l *Ledger) ordered(into []*fact, it uint32, t int64) []*fact {
 	facts := l.sorted(into[:0], it, t)
-	for i, f := range facts {
-		if l.bodies[f.body].kind == Created {
-			copy(facts[1:i+1], facts[:i])
-			facts[0] = f
-			break
-		}
-	}
+	l.birthFirst(facts, nil)
 	return facts
 }
 
 // mergeEvidence adds the facts of an item's aliases to its own.
-func (n *lens) mergeEvidence(it uint32, t int64, aliases []uint32) {
-	own := map[*fact]bool{}
-	for _, f := range n.facts {
-		own[f] = true
-	}
+func (n *lens) mergeEvidence(t int64, aliases []uint32) {
+	n.foreign = map[*fact]bool{}
 	for _, a := range aliases {
-		n.facts = append(n.facts, n.ledger.sorted(nil, a, t)...)
+		for _, f := range n.ledger.sorted(nil, a, t) {
+			n.facts = append(n.facts, f)
+			n.foreign[f] = true
+		}
 	}
 	// Stable, for one id may occur in two sources.
 	slices.SortStableFunc(n.facts, n.ledger.compare)
-	n.own = make([]bool, len(n.facts))
-	for i, f := range n.facts {
-		n.own[i] = own[f]
-	}
 }
 
 // apply takes one fact into what is known. Of another item's facts only the

@@ -400,6 +400,11 @@ func (l *Ledger) compare(a, b *fact) int {
 	if a.at != b.at {
 		return compare(a.at, b.at)
 	}
+	return l.compareAtInstant(a, b)
+}
+
+// compareAtInstant is the order of facts of one instant.
+func (l *Ledger) compareAtInstant(a, b *fact) int {
 	if x, y := l.sequence(a), l.sequence(b); x != y {
 		return compare(x, y)
 	}

@@ -74,7 +74,7 @@ var factRules = []rule{
 	{
 		name: "R3 what is stamped before CREATED is folded at its instant, after it",
 		log: `5 1 CREATED STATUS:Backlog
-			4 1 UPDATED STATUS:Done
+			4 1 UPDATED seq=1 STATUS:Done
 			3 1 UPDATED STATUS:In_Progress
 			1 2 UPDATED STATUS:Ready
 			5 2 CREATED STATUS:Backlog`,
@@ -82,6 +82,14 @@ var factRules = []rule{
 			quality.born_done 1
 			item.2.started_at @5
 			item.2.waiting_seconds 24d`,
+	},
+	{
+		name: "R3 as if at the instant of CREATED: time no longer orders what was before it",
+		log: `5 1 CREATED STATUS:Backlog
+			3 1 UPDATED seq=5 STATUS:In_Progress
+			4 1 UPDATED STATUS:Ready`,
+		want: `item.1.state active
+			item.1.started_at @5`,
 	},
 	{
 		name: "R3 a second CREATED or a later OBSERVED is an update",

@@ -113,8 +113,8 @@ func histories(facts []flow.Change) []*history {
 }
 
 // birthFirst puts an item's facts into the order of folding: by (at, sequence,
-// id), the first CREATED before all others, and nothing before its instant (R2,
-// R3). Of an alias' facts only those with evidence come in.
+// id), the first CREATED before all others, and what is before its instant as if
+// at it (R2, R3). Of an alias' facts only those with evidence come in.
 func birthFirst(own, evidence []flow.Change) []fact {
 	var facts []fact
 	for _, c := range own {
@@ -150,6 +150,12 @@ func birthFirst(own, evidence []flow.Change) []fact {
 					facts[j].effective = f.At
 				}
 			}
+			rest := facts[1:]
+			sort.SliceStable(rest, func(i, j int) bool {
+				a, b := rest[i].Change, rest[j].Change
+				a.At, b.At = rest[i].effective, rest[j].effective
+				return earlier(a, b)
+			})
 			break
 		}
 	}
