@@ -41,7 +41,7 @@ type Options struct {
 	Logger        *slog.Logger
 	Progress      connector.Reporter // of backfills, may be nil
 	// CensusInterval is how often the live items of a tracker are compared with
-	// those of the log; 0: DefaultCensusInterval.
+	// those of the log; 0: once in sixty polls, at least a minute apart.
 	CensusInterval time.Duration
 }
 
@@ -53,13 +53,10 @@ type App struct {
 	exporter  *exporter.Exporter
 	runners   []*connector.Runner
 	server    *web.Server
+	refused   *refused
 	logBytes  atomic.Uint64 // read now and then: a scrape does no I/O (I5)
 	goal      atomic.Uint64 // of the first reading, see settled; 0: not known yet
 }
-
-// DefaultCensusInterval is how often the live items of a tracker are compared
-// with those of the log.
-const DefaultCensusInterval = time.Hour
 
 // Registry lists the connectors that the program is built with.
 func Registry() connector.Registry {
@@ -126,6 +123,10 @@ func (a *App) wire(ctx context.Context) error {
 	a.processor = processor.New(processor.Config{
 		Policy: cfg.Policy(), Log: a.log, Logger: a.opts.Logger, OnSnapshot: a.exporter.Update,
 	})
+	a.refused = &refused{log: a.log}
+	if err := a.refused.load(ctx); err != nil {
+		return err
+	}
 	for i := range cfg.Sources {
 		s := &cfg.Sources[i]
 		source, err := NewSource(s, a.opts.Logger)
@@ -133,9 +134,9 @@ func (a *App) wire(ctx context.Context) error {
 			return err
 		}
 		a.runners = append(a.runners, connector.NewRunner(connector.Config{
-			Name: s.Name, Source: source, PollInterval: s.PollInterval, CensusInterval: cmp.Or(a.opts.CensusInterval, DefaultCensusInterval),
+			Name: s.Name, Source: source, PollInterval: s.PollInterval, CensusInterval: cmp.Or(a.opts.CensusInterval, max(60*s.PollInterval, time.Minute)),
 			Overlaps:  s.Type != config.File, // a file holds what somebody wrote into it, repeats included
-			Publisher: a.log, Cursors: cursors{a.log}, Facts: a.processor,
+			Publisher: a.log, Cursors: cursors{a.log}, Facts: a.processor, Rejections: a.refused,
 			Progress: a.opts.Progress, Logger: a.opts.Logger,
 		}))
 	}
@@ -146,7 +147,7 @@ func (a *App) wire(ctx context.Context) error {
 	server, err := web.New(web.Options{
 		Listen: a.opts.Listen, ConfigFile: a.opts.WebConfigFile,
 		Snapshots: a.processor, Log: a.log, Publisher: a.log, Health: a, Metrics: a.exporter,
-		IngestToken: token, Debug: a.opts.Debug, Logger: a.opts.Logger,
+		Rejections: a.refused, IngestToken: token, Debug: a.opts.Debug, Logger: a.opts.Logger,
 	})
 	if err != nil {
 		return err
@@ -259,6 +260,7 @@ func (a *App) service() exporter.Service {
 			Pending: status.Pending, SnapshotAt: status.SnapshotAt, SnapshotDuration: status.SnapshotDuration,
 		},
 	}
+	a.refused.addTo(out.Log.Rejected)
 	for _, r := range a.runners {
 		s := r.Status()
 		source := exporter.SourceStatus{
@@ -266,9 +268,6 @@ func (a *App) service() exporter.Service {
 		}
 		if s.RateLimitKnown {
 			source.RateLimitRemaining = &s.RateLimitRemaining
-		}
-		for reason, n := range s.Dropped {
-			out.Log.Rejected[reason] += uint64(n)
 		}
 		out.Sources = append(out.Sources, source)
 	}

@@ -175,7 +175,9 @@ func TestBadInput(t *testing.T) {
 	expect(-1, "", "", flow.ReasonMalformed)
 	publish(pay, "application/json", []byte(`[`+ready("good-6")+`]`))
 
-	// The API refuses at once, names line and reason, and takes nothing.
+	// The API refuses at once, names line and reason, and takes nothing. What it
+	// refuses, and the bad line of the file, is listed and counted all the same.
+	elsewhere := []string{"file 2 malformed"}
 	token := []string{"Authorization", "Bearer open-sesame"}
 	for _, tt := range []struct {
 		line   string
@@ -195,14 +197,16 @@ func TestBadInput(t *testing.T) {
 		if f := decode[failure](t, body); status != http.StatusBadRequest || f.Line != 3 || f.Reason != string(tt.reason) || !strings.HasPrefix(f.Error, "line 3: ") {
 			t.Errorf("POST of %s: %d: %s", tt.line, status, body)
 		}
+		elsewhere = append(elsewhere, "POST 3 "+string(tt.reason))
 	}
+	slices.Sort(elsewhere)
 
 	check := func(s *service) {
 		t.Helper()
 		const good = 8 // six, and two of the file
 		eventually(t, "everything taken", func() bool { return s.processor.Status().Measured >= last })
 		eventually(t, "everything listed", func() bool {
-			return strings.Count(s.ok(t, "/api/v1/rejected"), "\n") >= len(want)
+			return strings.Count(s.ok(t, "/api/v1/rejected"), "\n") >= len(want)+len(elsewhere)
 		})
 		type document struct {
 			Streams []struct{ Load struct{ Items int } } `json:"value_streams"`
@@ -215,17 +219,33 @@ func TestBadInput(t *testing.T) {
 		for _, r := range want {
 			counted[r.Reason]++
 		}
-		counted[flow.ReasonMalformed] += float64(s.runners[0].Status().Dropped[flow.ReasonMalformed])
+		for _, text := range elsewhere {
+			counted[flow.Reason(text[strings.LastIndex(text, " ")+1:])]++
+		}
 		for reason, n := range counted {
 			s.wantSample(t, fmt.Sprintf("flowmetrics_log_rejected_total{reason=%q}", reason), n)
 		}
 		var got []rejected
+		var others []string
 		for line := range strings.Lines(s.ok(t, "/api/v1/rejected")) {
 			r := decode[flow.Rejection](t, line)
-			got = append(got, rejected{r.Index, r.Source, r.ID, r.Reason, r.Position})
-			if r.Detail == "" || r.Received.IsZero() || !strings.HasPrefix(r.Subject, "flow.v1.changes.tracker.PAY") {
+			if r.Detail == "" || r.Received.IsZero() {
 				t.Errorf("listed without what a person needs: %s", line)
 			}
+			switch {
+			case strings.HasPrefix(r.Subject, "flow.v1.changes.tracker.PAY"):
+				got = append(got, rejected{r.Index, r.Source, r.ID, r.Reason, r.Position})
+			case r.Subject == "POST /api/v1/changes":
+				others = append(others, fmt.Sprint("POST ", r.Index, " ", r.Reason))
+			case strings.HasPrefix(r.Subject, "file:/") && strings.HasSuffix(r.Subject, "/changes.jsonl"):
+				others = append(others, fmt.Sprint("file ", r.Index, " ", r.Reason))
+			default:
+				t.Errorf("rejected from nowhere: %s", line)
+			}
+		}
+		slices.Sort(others)
+		if diff := cmp.Diff(elsewhere, others); diff != "" {
+			t.Errorf("refused before the log: %s", diff)
 		}
 		slices.SortStableFunc(got, func(a, b rejected) int { return int(a.position) - int(b.position) })
 		if diff := cmp.Diff(want, got, cmp.AllowUnexported(rejected{})); diff != "" {
@@ -235,8 +255,8 @@ func TestBadInput(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := stream.CachedInfo().State.Msgs; n != uint64(len(want)) {
-			t.Errorf("%d messages in the stream of rejections, want %d", n, len(want))
+		if n := stream.CachedInfo().State.Msgs; n != uint64(len(want)+len(elsewhere)) {
+			t.Errorf("%d messages in the stream of rejections, want %d", n, len(want)+len(elsewhere))
 		}
 	}
 	check(s)

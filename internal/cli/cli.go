@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -93,6 +94,9 @@ func Main(ctx context.Context, args []string, streams IO) int {
 		panic("cli: the grammar is wrong: " + err.Error()) // a mistake in this package, found by any test
 	}
 	parser.Model.HelpFlag.Help = "Show this help."
+	if len(args) > 0 && args[0] == "help" { // as many expect of a command
+		args = append(slices.Clone(args[1:]), "--help")
+	}
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}

@@ -24,6 +24,13 @@ type Cursors interface {
 	StoreCursor(ctx context.Context, source string, cursor []byte, revision uint64) (uint64, error)
 }
 
+// Rejections records what cannot be used, so that it can be listed.
+type Rejections interface {
+	// Reject returns nil once the rejections are durable. Rejecting the same again
+	// changes nothing. Position and Received are filled in.
+	Reject(ctx context.Context, rejections []flow.Rejection) error
+}
+
 // ErrStale says that a cursor was stored by somebody else meanwhile.
 var ErrStale = errors.New("cursor was stored by somebody else")
 

@@ -30,8 +30,10 @@ type Config struct {
 	Publisher Publisher
 	Cursors   Cursors
 	Facts     Facts
-	Progress  Reporter // is told of the first catching up
-	Logger    *slog.Logger
+	// Rejections gets what cannot be used; nil: it is counted and logged only.
+	Rejections Rejections
+	Progress   Reporter // is told of the first catching up
+	Logger     *slog.Logger
 }
 
 // A Runner polls one source: it publishes what the source emits, only then
@@ -136,9 +138,10 @@ type poll struct {
 	*Runner
 	cursor   Cursor // the stored one
 	revision uint64
-	advanced bool  // the cursor has moved
-	err      error // of the first batch that could not be taken
-	dropped  int   // invalid changes
+	advanced bool             // the cursor has moved
+	err      error            // of the first batch that could not be taken
+	dropped  int              // invalid changes
+	rejected []flow.Rejection // of the batch at hand
 }
 
 func (r *Runner) load(ctx context.Context) (*poll, error) {
@@ -193,8 +196,14 @@ func (p *poll) take(ctx context.Context, b Batch) error {
 	if len(b.Cursor) > MaxCursor {
 		return fmt.Errorf("cursor has %d bytes, the limit is %d", len(b.Cursor), MaxCursor)
 	}
+	p.rejected = b.Rejected
 	if err := p.publish(ctx, p.admit(b.Changes)); err != nil {
 		return err
+	}
+	if len(p.rejected) > 0 && p.cfg.Rejections != nil {
+		if err := p.cfg.Rejections.Reject(ctx, p.rejected); err != nil {
+			return fmt.Errorf("record rejections: %w", err)
+		}
 	}
 	// Only now may the cursor stand for the batch (I1).
 	if b.Cursor != nil && !bytes.Equal(b.Cursor, p.cursor) {
@@ -241,6 +250,9 @@ func (p *poll) drop(c *flow.Change, err error) {
 	if invalid, ok := errors.AsType[*flow.InvalidError](err); ok {
 		reason = invalid.Reason
 	}
+	p.rejected = append(p.rejected, flow.Rejection{
+		Index: -1, Subject: "source:" + p.cfg.Name, Source: shorten(c.Source), ID: shorten(c.ID), Reason: reason, Detail: err.Error(),
+	})
 	p.countDropped(reason)
 	if p.dropped++; p.dropped <= maxDropLines {
 		p.cfg.Logger.Warn("invalid change was dropped", "change", shorten(c.ID), "item", shorten(c.Item), "reason", string(reason), "error", err)

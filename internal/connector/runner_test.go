@@ -3,6 +3,7 @@ package connector_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -55,6 +56,8 @@ func TestRunnerCompletesChanges(t *testing.T) {
 			return emit(connector.Batch{Changes: []flow.Change{own, foreign, bad, worse, change(5)}, Cursor: connector.Cursor("5")})
 		}))
 		cfg.Logger = textLog(&log)
+		var refused rejections
+		cfg.Rejections = &refused
 		start := time.Now()
 		r := connector.NewRunner(cfg)
 		run(t, r, time.Second)
@@ -68,6 +71,9 @@ func TestRunnerCompletesChanges(t *testing.T) {
 		}
 		if diff := cmp.Diff([]string{"tracker", "other"}, m.sources); diff != "" {
 			t.Errorf("calls of Publish (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff([]string{"source:tracker  missing", "source:tracker 4 unknown_kind"}, refused.said); diff != "" {
+			t.Errorf("rejections (-want +got):\n%s", diff)
 		}
 		s := r.Status()
 		if diff := cmp.Diff(map[flow.Reason]int64{flow.ReasonMissing: 1, flow.ReasonUnknownKind: 1}, s.Dropped); diff != "" {
@@ -397,4 +403,37 @@ func survive(t *testing.T, total, size int, overlaps bool, fates []int) (problem
 		problem = fmt.Sprintf("cursor is %q in the end, want %d", m.cursors["tracker"], total)
 	}
 	return problem
+}
+
+// rejections keeps what is rejected, or fails.
+type rejections struct {
+	said []string
+	err  error
+}
+
+func (r *rejections) Reject(_ context.Context, list []flow.Rejection) error {
+	for _, x := range list {
+		r.said = append(r.said, fmt.Sprintf("%s %s %s", x.Subject, x.ID, x.Reason))
+	}
+	return r.err
+}
+
+// TestRejectionsBeforeCursor: what cannot be listed is read again.
+func TestRejectionsBeforeCursor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		cfg := m.config(sourceFunc(func(_ context.Context, _ connector.Cursor, emit func(connector.Batch) error) error {
+			return emit(connector.Batch{
+				Changes: []flow.Change{change(1)}, Cursor: connector.Cursor("1"),
+				Rejected: []flow.Rejection{{Index: 2, Subject: "file:x", Reason: flow.ReasonMalformed}},
+			})
+		}))
+		refused := rejections{err: errors.New("the log is away")}
+		cfg.Rejections = &refused
+		r := connector.NewRunner(cfg)
+		run(t, r, 500*time.Millisecond)
+		if len(refused.said) == 0 || len(m.cursors) != 0 || !strings.Contains(r.Status().LastError, "record rejections") {
+			t.Errorf("rejected %q, cursor %q, error %q", refused.said, m.cursors, r.Status().LastError)
+		}
+	})
 }

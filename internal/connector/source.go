@@ -29,6 +29,9 @@ type Batch struct {
 	Changes []flow.Change
 	// Cursor is stored once the changes are durable; nil leaves the stored one.
 	Cursor Cursor
+	// Rejected is what could not be used and so is not among the changes. It is
+	// recorded before the cursor is stored; the same may be reported again.
+	Rejected []flow.Rejection
 	// Progress tells how far a backfill has come.
 	Progress Progress
 }

@@ -66,7 +66,7 @@ func (l *Log) Follow(ctx context.Context, after uint64, f func(flow.Delivery) er
 func (l *Log) Changes(ctx context.Context, after uint64, source string, f func(position uint64, c flow.Change) error) error {
 	r := reading{stream: changesStream, created: l.created, after: after}
 	if source != "" {
-		r.filter = changesPrefix + Token(source) + ".>"
+		r.filter = ChangesPrefix + Token(source) + ".>"
 	}
 	return l.deliver(ctx, r, func(d flow.Delivery) error {
 		for i := range d.Changes {
@@ -274,7 +274,7 @@ func (r *receiver) receive(msg jetstream.Msg, meta *jetstream.MsgMetadata) flow.
 	d := flow.Delivery{Position: meta.Sequence.Stream, Received: meta.Timestamp, Pending: meta.NumPending}
 	token, ok := sourceToken(msg.Subject())
 	if !ok {
-		err := &flow.InvalidError{Reason: flow.ReasonMalformed, Part: "subject", Detail: "want " + changesPrefix + "<source>.<container>"}
+		err := &flow.InvalidError{Reason: flow.ReasonMalformed, Part: "subject", Detail: "want " + ChangesPrefix + "<source>.<container>"}
 		d.Rejected = []flow.Rejection{rejection(&d, msg, -1, flow.Change{}, err)}
 		return d
 	}

@@ -146,7 +146,7 @@ func (l *Log) createStreams(ctx context.Context, cfg Config) error {
 	stream, err := l.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:        changesStream,
 		Description: "What trackers said about work items: the record.",
-		Subjects:    []string{changesPrefix + ">"},
+		Subjects:    []string{ChangesPrefix + ">"},
 		Storage:     jetstream.FileStorage,
 		Compression: jetstream.S2Compression,
 		Retention:   jetstream.LimitsPolicy,

@@ -2,6 +2,8 @@ package eventlog
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,7 +69,13 @@ func wrongSequence(err error) bool {
 		(api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
 
+// rejectedSubject gives each rejection a subject of its own: by the place in the
+// log or, for what never got there, by all that was said of it.
 func rejectedSubject(r *flow.Rejection) string {
+	if !strings.HasPrefix(r.Subject, ChangesPrefix) {
+		said := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %d %q %q", r.Subject, r.Source, r.ID, r.Index, r.Reason, r.Detail))
+		return rejectedPrefix + "elsewhere." + hex.EncodeToString(said[:16])
+	}
 	index := "batch"
 	if r.Index >= 0 {
 		index = strconv.Itoa(r.Index)
@@ -92,7 +100,7 @@ func (l *Log) Rejections(ctx context.Context, after uint64, limit int, f func(fl
 		if err := json.Unmarshal(msg.Data(), &r); err != nil {
 			return fmt.Errorf("read rejection at %s: %w", msg.Subject(), err)
 		}
-		if r.Position <= after {
+		if r.Position <= after && after > 0 {
 			return nil
 		}
 		if limit > 0 && count >= limit && r.Position != last {

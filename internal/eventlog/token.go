@@ -81,17 +81,18 @@ func plain(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '/'
 }
 
-const changesPrefix = "flow.v1.changes."
+// ChangesPrefix begins the subject of every message of the log.
+const ChangesPrefix = "flow.v1.changes."
 
 // Subject returns where the changes of a container of a source are published.
 func Subject(source, container string) string {
-	return changesPrefix + Token(source) + "." + Token(container)
+	return ChangesPrefix + Token(source) + "." + Token(container)
 }
 
 // sourceToken returns the source's token of a subject; ok is false for a
 // subject that is not as [Subject] makes them.
 func sourceToken(subject string) (token string, ok bool) {
-	rest, ok := strings.CutPrefix(subject, changesPrefix)
+	rest, ok := strings.CutPrefix(subject, ChangesPrefix)
 	if !ok {
 		return "", false
 	}

@@ -304,6 +304,9 @@ func checkText(part, text string, limit int) error {
 // [*InvalidError].
 func DecodeJSON(line []byte) (Change, error) {
 	var c Change
+	if !utf8.Valid(line) { // which decoding would mend in silence, so that two ids could become one
+		return Change{}, invalid(ReasonText, "", "is not UTF-8")
+	}
 	if err := json.Unmarshal(line, &c); err != nil {
 		return Change{}, invalid(ReasonMalformed, "", "not a change: %v", err)
 	}

@@ -14,13 +14,14 @@ type Delivery struct {
 	Rejected []Rejection
 }
 
-// A Rejection points at something in the log that cannot be used, with its
-// reason. The message itself stays in the log.
+// A Rejection points at something that cannot be used, with its reason. A message
+// of the log stays in the log; what came another way, as a line of a file or of a
+// request, never gets there.
 type Rejection struct {
-	Position uint64    `json:"position"`     // of the message in the log
-	Index    int       `json:"index"`        // of the change in its batch, -1 for the whole batch
-	Received time.Time `json:"received"`     // when the log took the message
-	Subject  string    `json:"subject"`      // where it was published
+	Position uint64    `json:"position"`     // of the message in the log, or of the last one when it was refused on the way there
+	Index    int       `json:"index"`        // of the change in its batch, -1 for the whole batch; the line where it came in lines
+	Received time.Time `json:"received"`     // when the log took the message, or when it was refused
+	Subject  string    `json:"subject"`      // where it was published, or where else it came from, such as file:PATH
 	Source   string    `json:"source"`       // as far as it could be read
 	ID       string    `json:"id,omitempty"` // as far as it could be read
 	Reason   Reason    `json:"reason"`       // one of few words

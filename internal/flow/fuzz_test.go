@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 	"github.com/flowmetrics/flowmetrics/internal/flow/oracle"
@@ -21,6 +22,7 @@ func FuzzDecodeChange(f *testing.F) {
 	f.Add([]byte(`{"id":"4","source":"s","item":"1","at":"58000-01-01T00:00:00Z","kind":"UPDATED"}`))
 	f.Add([]byte(`{"id":"5\u0000","source":"s","item":"1","at":"2026-06-01T00:00:00Z","kind":"UPDATED"}`))
 	f.Add([]byte(`{"id":"6","source":"s","item":"1","at":"0001-01-01T00:00:00Z","kind":"MOVED","fields":null}`))
+	f.Add([]byte("{\"id\":\"7\xff\",\"source\":\"s\",\"item\":\"1\",\"at\":\"2026-06-01T00:00:00Z\",\"kind\":\"UPDATED\"}"))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		c, err := flow.DecodeJSON(line)
@@ -30,6 +32,9 @@ func FuzzDecodeChange(f *testing.F) {
 				t.Fatalf("refused with %#v", err)
 			}
 			return
+		}
+		if !utf8.Valid(line) {
+			t.Fatal("accepted though it is not UTF-8")
 		}
 		written, err := json.Marshal(c)
 		if err != nil {

@@ -70,6 +70,7 @@ func (s *Server) ingest(w http.ResponseWriter, r *http.Request) {
 		s.tooLarge(w, r)
 		return
 	case errors.As(err, &bad):
+		s.reject(r, bad)
 		writeJSON(w, http.StatusBadRequest, failure{Error: bad.Error(), Line: bad.line, Reason: string(bad.reason)})
 		return
 	case err != nil:
@@ -86,6 +87,17 @@ func (s *Server) ingest(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusAccepted, struct {
 		Accepted int `json:"accepted"`
 	}{len(changes)})
+}
+
+// reject records a line that was refused. The client has its answer either way.
+func (s *Server) reject(r *http.Request, bad *lineError) {
+	if s.options.Rejections == nil {
+		return
+	}
+	rejection := flow.Rejection{Index: bad.line, Subject: "POST " + r.URL.Path, Reason: bad.reason, Detail: bad.err.Error()}
+	if err := s.options.Rejections.Reject(r.Context(), []flow.Rejection{rejection}); err != nil {
+		s.log.Error("rejection not recorded", "error", err)
+	}
 }
 
 // authorised reports whether the request carries the ingest token, and answers

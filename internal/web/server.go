@@ -68,6 +68,13 @@ type Publisher interface {
 	Publish(ctx context.Context, source string, changes []flow.Change) error
 }
 
+// Rejections records what cannot be used, so that it can be listed.
+type Rejections interface {
+	// Reject returns nil once the rejections are durable. Position and Received are
+	// filled in.
+	Reject(ctx context.Context, rejections []flow.Rejection) error
+}
+
 // Health says whether the numbers can be relied upon, and if not, why.
 type Health interface {
 	Ready() (ok bool, reasons []string)
@@ -83,6 +90,9 @@ type Options struct {
 	Publisher Publisher
 	Health    Health
 	Metrics   http.Handler // at /metrics
+
+	// Rejections gets what POST /api/v1/changes refuses; nil: it is answered only.
+	Rejections Rejections
 
 	// IngestToken returns the bearer token of POST /api/v1/changes. It is called
 	// for each request, so a token may be renewed. Nil refuses every such request.

@@ -137,6 +137,7 @@ func (s *Source) read(ctx context.Context, f *os.File, at position, size int64, 
 		}
 		err = emit(connector.Batch{
 			Changes:  b.changes,
+			Rejected: s.rejections(b.refused),
 			Cursor:   cursor,
 			Progress: connector.Progress{Ratio: float64(at.Offset) / float64(size)},
 		})
@@ -148,6 +149,17 @@ func (s *Source) read(ctx context.Context, f *os.File, at position, size int64, 
 		s.count(b.refused)
 		report.add(b.refused)
 	}
+}
+
+// rejections tells of the lines that cannot be used.
+func (s *Source) rejections(refused []refusal) []flow.Rejection {
+	var rejections []flow.Rejection
+	for _, r := range refused {
+		rejections = append(rejections, flow.Rejection{
+			Index: int(r.line), Subject: "file:" + s.path, Source: s.name, Reason: r.reason, Detail: r.err.Error(),
+		})
+	}
+	return rejections
 }
 
 // A batch is what some lines hold.
