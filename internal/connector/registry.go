@@ -37,7 +37,7 @@ type Registry map[string]Factory
 func (r Registry) New(typeName string, spec Spec) (Source, error) {
 	factory, ok := r[typeName]
 	if !ok {
-		return nil, fmt.Errorf("source type %q is unknown, want one of %s", typeName, strings.Join(r.Types(), ", "))
+		return nil, fmt.Errorf("source %s: type %q is not built in, want one of %s", spec.Name, typeName, strings.Join(r.Types(), ", "))
 	}
 	source, err := factory(spec)
 	if err != nil {

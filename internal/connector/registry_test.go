@@ -19,7 +19,7 @@ func TestRegistry(t *testing.T) {
 	if _, err := r.New("two", connector.Spec{Name: "b"}); !errors.Is(err, errBroken) || err.Error() != "make source b: broken" {
 		t.Errorf("error %v", err)
 	}
-	if _, err := r.New("three", connector.Spec{}); err == nil || err.Error() != `source type "three" is unknown, want one of one, two` {
+	if _, err := r.New("three", connector.Spec{Name: "main"}); err == nil || err.Error() != `source main: type "three" is not built in, want one of one, two` {
 		t.Errorf("error %v", err)
 	}
 }
