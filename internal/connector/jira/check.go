@@ -22,7 +22,7 @@ func (s *Source) Check(ctx context.Context) error {
 			return fmt.Errorf("ask who the token belongs to: %w", err)
 		}
 	}
-	_, err := s.search(ctx, query{fields: []string{"id"}, limit: 1}, position{})
+	_, err := s.search(ctx, query{fields: []string{"id"}, limit: 1}, position{}, nil)
 	return refused(err)
 }
 
@@ -86,22 +86,27 @@ func (s *Source) getEither(ctx context.Context, path string, query url.Values, i
 
 // census is a census under way.
 type census struct {
-	items []connector.Item
-	at    position
+	items    []connector.Item
+	at       position
+	followed trail
+	shifting bool // issues may have been pulled past the reader
+	second   bool // this is the second listing
 }
 
 // censusSize is how many issues a census asks for at a time.
 const censusSize = 1000
 
 // Census implements [connector.Censor]. A census that failed goes on where it
-// stopped: what was in sight then counts as being in sight.
+// stopped: what was in sight then counts as being in sight. Where tokens or
+// offsets had to be followed, which may skip issues while others change, it
+// lists everything twice, so that nothing is missing unless it is so twice.
 func (s *Source) Census(ctx context.Context, live func(connector.Item)) error {
 	if s.census == nil {
-		s.census = new(census)
+		s.census = &census{followed: make(trail)}
 	}
 	c := s.census
 	for range maxPages {
-		p, err := s.search(ctx, query{fields: []string{"updated", "status", "project"}, limit: censusSize}, c.at)
+		p, err := s.search(ctx, query{fields: []string{"updated", "status", "project"}, limit: censusSize}, c.at, c.followed)
 		if err != nil {
 			if c.at.Token != "" && forgotten(err) {
 				s.census = nil
@@ -116,6 +121,12 @@ func (s *Source) Census(ctx context.Context, live func(connector.Item)) error {
 			})
 		}
 		c.at = p.next
+		c.followed.mark(c.at)
+		c.shifting = c.shifting || !p.last && (c.at.Token != "" || c.at.Start > 0 || c.at.Plain)
+		if p.last && c.shifting && !c.second {
+			c.at, c.followed, c.second = position{}, make(trail), true
+			continue
+		}
 		if p.last {
 			s.census = nil
 			for _, item := range c.items {

@@ -153,7 +153,7 @@ func FuzzAnswers(f *testing.F) {
 		if json.Unmarshal(data, &page) == nil && start >= 0 && start < 1<<30 {
 			for _, d := range []dialect{cloudDialects[0], dataCenterDialects[0]} {
 				at := position{Since: max(since, 0), Start: start}
-				p, err := turn(d, &page, at)
+				p, err := turn(d, &page, at, nil)
 				if err == nil && !p.last && p.next == at {
 					t.Errorf("the page leads to itself: %+v", at)
 				}

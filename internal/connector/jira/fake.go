@@ -23,6 +23,8 @@ type FakeOptions struct {
 	RetryAfter      time.Duration    // the Retry-After of those, rounded up to seconds
 	Email, Token    string           // credentials that are demanded, where there is a Token
 	NoBulkFetch     bool             // the bulk changelog answers 404
+	PositionTokens  bool             // the tokens of a Cloud search count rows, so that an update pulls the others past the reader
+	WrittenTimes    bool             // JQL takes no milliseconds of the epoch
 	EpochCreated    bool             // the bulk changelog gives times as milliseconds
 	Now             func() time.Time // the site's clock, used to tell its own time; nil: time.Now
 }

@@ -224,20 +224,28 @@ func (f *Fake) searchCloud(r *http.Request) (int, any) {
 		return http.StatusBadRequest, messages("Unbounded JQL queries are not allowed here. Please add a search restriction to your query.")
 	}
 	found := f.matches(q)
+	read := 0
 	if token := in.Get("nextPageToken"); token != "" {
 		var after place
-		if !decodeToken(token, &after) {
+		if f.opts.PositionTokens && !decodeToken(token, &read) || !f.opts.PositionTokens && !decodeToken(token, &after) {
 			return http.StatusBadRequest, messages("The provided next page token is invalid or has expired.")
 		}
 		k := slices.IndexFunc(found, func(i *fakeIssue) bool { return q.compare(q.place(i), after) > 0 })
 		if k < 0 {
 			k = len(found)
 		}
+		if f.opts.PositionTokens {
+			k = min(max(read, 0), len(found))
+		}
 		found = found[k:]
 	}
 	n := min(f.limit(in, 5000), len(found))
 	answer := object{"issues": f.showAll(found[:n], in), "isLast": n == len(found)}
-	if n < len(found) {
+	switch {
+	case n == len(found):
+	case f.opts.PositionTokens:
+		answer["nextPageToken"] = encodeToken(read + n)
+	default:
 		answer["nextPageToken"] = encodeToken(q.place(found[n-1]))
 	}
 	return http.StatusOK, answer

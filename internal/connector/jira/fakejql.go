@@ -51,6 +51,9 @@ func (f *Fake) parseJQL(jql string) (fakeQuery, error) {
 				q.projects = append(q.projects, key)
 			}
 		} else if m := jqlUpdated.FindStringSubmatch(clause); m != nil && m[1] != "" {
+			if f.opts.WrittenTimes {
+				return q, jqlError(fmt.Sprintf("Date value '%s' for field 'updated' is invalid. Valid formats include: 'yyyy/MM/dd HH:mm', 'yyyy-MM-dd HH:mm'.", m[1]))
+			}
 			ms, err := strconv.ParseInt(m[1], 10, 64)
 			if err != nil {
 				return q, err

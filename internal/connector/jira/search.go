@@ -2,12 +2,13 @@ package jira
 
 import (
 	"context"
-	"errors"
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A dialect is a way to search: Cloud pages by token, Data Center by offset.
@@ -36,26 +37,48 @@ const longQuery = 2000
 
 // A position is a place in the list of all issues by time of update.
 //
-// Cloud continues from a token. Data Center would continue from an offset, but
-// an issue that is updated meanwhile moves to the end of the list and pulls all
-// others forward, past the reader. There the bound on the time of update moves
-// instead, and the offset serves only among issues of one instant, or where a
-// site does not honour the bound (plain).
+// A site would be read on from a token (Cloud) or an offset (Data Center). But
+// both may count rows, and an issue that is updated or deleted meanwhile pulls
+// all others forward, past the reader. So the bound on the time of update moves
+// with each page instead, and the token or the offset serves only among issues
+// of one second, or where a site honours neither bound nor order (plain).
 type position struct {
 	Since int64  `json:"since"` // bound on the time of update, in milliseconds
 	Token string `json:"token,omitempty"`
 	Start int    `json:"start,omitempty"`
 	Plain bool   `json:"plain,omitempty"`
+	Base  *int64 `json:"base,omitempty"` // where the bound was at first, once it has moved
 	Back  *way   `json:"back,omitempty"`
 }
 
-// way is what a moved bound relies on: that at least so many issues follow. A
-// site that does not keep the order has fewer there, and is read on by offset
-// from where the bound was.
+// way is what a bound that has moved relies on, and leads back to where it was:
+// that at least so many issues follow, where the site tells totals, or that
+// later ones follow, where it gave a token for them. A site that does not keep
+// the order has them elsewhere.
 type way struct {
-	Since int64 `json:"since"`
-	Start int   `json:"start"`
-	Left  int   `json:"left"`
+	Since int64  `json:"since"`
+	Token string `json:"token,omitempty"`
+	Start int    `json:"start,omitempty"`
+	Left  int    `json:"left,omitempty"`
+}
+
+// A trail is the page tokens that were followed, as hashes: a site that gives
+// one of them again would lead in a circle.
+type trail map[[sha256.Size]byte]bool
+
+func (t trail) mark(at position) {
+	if at.Token != "" {
+		t[at.hash()] = true
+	}
+}
+
+// closes reports whether the next position closes a circle.
+func (t trail) closes(at, next position) bool {
+	return next.Token != "" && (t[next.hash()] || next.hash() == at.hash())
+}
+
+func (at position) hash() [sha256.Size]byte {
+	return sha256.Sum256(fmt.Appendf(nil, "%d %t %s", at.Since, at.Plain, at.Token))
 }
 
 // page is a part of the list and where the rest begins.
@@ -63,7 +86,7 @@ type page struct {
 	issues []issue
 	total  int // issues from the position's bound on, 0 where not told
 	next   position
-	last   bool // nothing is left
+	last   bool // nothing is left, or no way leads there
 }
 
 // query says what to search for.
@@ -99,8 +122,9 @@ func (s *Source) detect(ctx context.Context) error {
 }
 
 // search reads the page at a position. A site that lacks what its kind should
-// have is asked in the next dialect; what works is kept.
-func (s *Source) search(ctx context.Context, q query, at position) (page, error) {
+// have is asked in the next dialect; what works is kept. The tokens that were
+// followed to there are not followed again.
+func (s *Source) search(ctx context.Context, q query, at position, followed trail) (page, error) {
 	if err := s.detect(ctx); err != nil {
 		return page{}, err
 	}
@@ -109,7 +133,7 @@ func (s *Source) search(ctx context.Context, q query, at position) (page, error)
 		answer, err := s.ask(ctx, d, q, at)
 		if err == nil {
 			s.dialects = s.dialects[k : k+1]
-			p, err := turn(d, answer, at)
+			p, err := turn(d, answer, at, followed)
 			if err != nil {
 				return page{}, fmt.Errorf("search: %w", err)
 			}
@@ -180,26 +204,19 @@ func (s *Source) jql(since int64) string {
 }
 
 // turn makes a page of an answer.
-func turn(d dialect, answer *searchAnswer, at position) (page, error) {
+func turn(d dialect, answer *searchAnswer, at position, followed trail) (page, error) {
+	if n := len(answer.NextPageToken); n > maxToken {
+		return page{}, fmt.Errorf("page token has %d bytes, the limit is %d", n, maxToken)
+	}
 	p := page{issues: answer.Issues, next: at}
+	n := len(p.issues)
 	if answer.Total != nil {
 		p.total = *answer.Total
 	}
-	if d.cloud {
+	switch {
+	case d.cloud:
 		p.next.Token = answer.NextPageToken
 		p.last = p.next.Token == "" || answer.IsLast != nil && *answer.IsLast
-		switch {
-		case p.last:
-			p.next.Token = ""
-		case p.next.Token == at.Token:
-			return page{}, errors.New("the site gave the same page token twice")
-		case len(p.next.Token) > maxToken:
-			return page{}, fmt.Errorf("page token has %d bytes, the limit is %d", len(p.next.Token), maxToken)
-		}
-		return p, nil
-	}
-	n := len(p.issues)
-	switch {
 	case n == 0:
 		p.last = true
 	case answer.Total != nil:
@@ -207,21 +224,42 @@ func turn(d dialect, answer *searchAnswer, at position) (page, error) {
 	default:
 		p.last = n < answer.MaxResults
 	}
-	if b := at.Back; b != nil && answer.Total != nil && *answer.Total < b.Left {
-		return page{next: position{Since: b.Since, Start: b.Start, Plain: true}}, nil
+	if !d.cloud {
+		p.next.Start += n
+		p.next.Back = nil
 	}
-	p.next.Start += n
-	p.next.Back = nil
-	if !at.Plain && !p.last {
-		// Whole seconds, because some sites compare no finer.
-		switch newest := p.newest() / 1000 * 1000; {
-		case !p.sorted(at.Since):
-			p.next.Plain = true
-		case newest > at.Since:
-			p.next.Back = &way{at.Since, at.Start + n, p.total - at.Start - n}
-			p.next.Since, p.next.Start = newest, 0
+	newest, ignored, disordered := p.survey(at.Since, time.Now())
+	lost := false // what the bound relied on
+	if b := at.Back; b != nil && d.cloud {
+		// Later ones may also have gone. After the first move it is worth a look:
+		// a site that lists the newest first has moved once.
+		first := at.Base != nil && b.Since == *at.Base
+		lost = ignored || first && (p.last || followed.closes(at, p.next)) && p.newest()/1000*1000 <= at.Since
+	} else if b != nil {
+		lost = ignored || answer.Total != nil && *answer.Total < b.Left
+	}
+	switch {
+	case at.Plain:
+	case disordered && at.Base != nil:
+		p.next, p.last = position{Since: *at.Base, Plain: true}, false
+	case lost:
+		p.next, p.last = position{Since: at.Back.Since, Token: at.Back.Token, Start: at.Back.Start, Plain: true}, false
+	case disordered || ignored:
+		p.next.Plain = true
+	case newest > at.Since && !p.last:
+		base := at.Base
+		if base == nil {
+			base = &at.Since
 		}
+		back := &way{Since: at.Since, Token: p.next.Token, Start: p.next.Start}
+		if d.cloud && followed.closes(at, p.next) {
+			back = nil
+		} else if !d.cloud {
+			back.Left = p.total - p.next.Start
+		}
+		p.next = position{Since: newest, Base: base, Back: back}
 	}
+	p.last = p.last || followed.closes(at, p.next)
 	return p, nil
 }
 
@@ -233,16 +271,23 @@ func (p page) newest() (at int64) {
 	return at
 }
 
-// sorted reports whether the issues are in order and not before a bound. Sites
-// that sort by the second or the minute are given a minute.
-func (p page) sorted(bound int64) bool {
-	const slack = 60_000
+// slack is given to sites that compare or sort by the second or the minute, and
+// to their indexes, which lag behind, in milliseconds.
+const slack = 60_000
+
+// survey returns the latest update of the page in whole seconds, because some
+// sites compare no finer, and whether the page ignores the bound or the order.
+// Updates that are quite new do not count: the issue may still be listed where
+// it was before them, and the next scan sees it again.
+func (p page) survey(bound int64, now time.Time) (newest int64, ignored, disordered bool) {
 	for k := range p.issues {
 		at := p.issues[k].Fields.Updated.milliseconds()
-		if at < bound-slack {
-			return false
+		if at > now.UnixMilli()-slack {
+			continue
 		}
-		bound = max(bound, at)
+		ignored = ignored || at < bound-slack
+		disordered = disordered || at < newest-slack
+		newest = max(newest, at)
 	}
-	return true
+	return newest / 1000 * 1000, ignored, disordered
 }

@@ -28,8 +28,8 @@ const (
 	statusesAnew = time.Minute
 	// maxPages bounds a poll, should a site never come to an end.
 	maxPages = 1_000_000
-	// maxToken bounds the page token that a cursor holds, in bytes.
-	maxToken = 32 << 10
+	// maxToken bounds each of the two page tokens that a cursor may hold, in bytes.
+	maxToken = 24 << 10
 )
 
 // Config says which site to read, and how.
@@ -62,6 +62,8 @@ type Source struct {
 	counted    bool              // the total was asked for
 	total      int
 	reading    *reading // the page at hand
+	followed   trail    // the way of the scan to reached
+	reached    string   // the cursor after the last page
 	census     *census  // an unfinished census
 }
 
@@ -166,6 +168,10 @@ func (s *Source) Poll(ctx context.Context, from connector.Cursor, emit func(conn
 	if err := s.prepare(ctx, &at); err != nil {
 		return err
 	}
+	if string(at.encode()) != s.reached {
+		s.followed = make(trail)
+		s.followed.mark(at.position)
+	}
 	var before map[text]int64 // updates of the page before
 	for range maxPages {
 		r, err := s.read(ctx, at)
@@ -183,8 +189,10 @@ func (s *Source) Poll(ctx context.Context, from connector.Cursor, emit func(conn
 				return err
 			}
 		}
-		s.reading = nil
+		s.reading, s.reached = nil, string(batch.Cursor)
+		s.followed.mark(next.position)
 		if r.page.last {
+			s.followed = make(trail)
 			return nil
 		}
 		at, before = next, seen
@@ -264,10 +272,12 @@ func (s *Source) read(ctx context.Context, at cursor) (*reading, error) {
 	}
 	if id := string(at.encode()); s.reading == nil || s.reading.cursor != id {
 		s.reading = nil
-		p, err := s.search(ctx, query{fields: scanFields, changelogs: true, limit: s.pageSize}, at.position)
+		p, err := s.search(ctx, query{fields: scanFields, changelogs: true, limit: s.pageSize}, at.position, s.followed)
 		if at.Token != "" && forgotten(err) {
 			// The token has expired, which takes days: the scan begins again.
-			p, err = s.search(ctx, query{fields: scanFields, changelogs: true, limit: s.pageSize}, position{Since: at.Since})
+			s.followed = make(trail)
+			again := position{Since: at.Since, Plain: at.Plain, Base: at.Base, Back: at.Back}
+			p, err = s.search(ctx, query{fields: scanFields, changelogs: true, limit: s.pageSize}, again, s.followed)
 		}
 		if err != nil {
 			return nil, refused(err)

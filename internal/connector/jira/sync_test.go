@@ -426,15 +426,23 @@ func TestExpiredToken(t *testing.T) {
 			t.Fatal(err)
 		}
 		var read []flow.Change
+		tokens := 0
 		for _, b := range batches[:len(batches)-1] {
 			read = append(read, b.Changes...)
 			var c cursor
-			if err := json.Unmarshal(b.Cursor, &c); err != nil || c.Token == "" {
-				t.Fatal(err, c.Token)
+			if err := json.Unmarshal(b.Cursor, &c); err != nil {
+				t.Fatal(err)
 			}
+			if c.Token == "" {
+				continue
+			}
+			tokens++
 			c.Token = "forgotten!"
 			after, _ := drain(t, newSource(t, h), c.encode())
 			golden(t, "world.jsonl", lines(t, unique(t, slices.Concat(read, after))))
+		}
+		if tokens == 0 {
+			t.Errorf("%s: no cursor has a token", order)
 		}
 	}
 }

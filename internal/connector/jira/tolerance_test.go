@@ -230,11 +230,6 @@ func TestDeletedMeanwhile(t *testing.T) {
 // TestLoops has sites that never come to an end.
 func TestLoops(t *testing.T) {
 	for name, h := range map[string]http.Handler{
-		"search token": edited(world(NewFake(FakeOptions{PageSize: 3})), func(path string, answer map[string]any) {
-			if strings.HasSuffix(path, "/search/jql") {
-				answer["nextPageToken"], answer["isLast"] = "eyJzdGFtcCI6MCwiaWQiOjF9", false
-			}
-		}),
 		"bulk token": edited(world(NewFake(FakeOptions{InlineHistories: 1})), func(path string, answer map[string]any) {
 			if strings.HasSuffix(path, "/bulkfetch") {
 				answer["nextPageToken"] = "MQ"
