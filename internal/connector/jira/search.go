@@ -252,8 +252,8 @@ func turn(d dialect, answer *searchAnswer, at position, followed trail) (page, e
 			base = &at.Since
 		}
 		back := &way{Since: at.Since, Token: p.next.Token, Start: p.next.Start}
-		if d.cloud && followed.closes(at, p.next) {
-			back = nil
+		if proven := p.issues[0].Fields.Updated.milliseconds() < newest-slack; d.cloud && (proven || followed.closes(at, p.next)) {
+			back = nil // the site keeps the order, or the token leads nowhere
 		} else if !d.cloud {
 			back.Left = p.total - p.next.Start
 		}

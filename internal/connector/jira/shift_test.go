@@ -285,3 +285,40 @@ func TestOldCursor(t *testing.T) {
 		t.Errorf("read %d items, want %d: %v", len(items), len(want)-4, slices.Sorted(maps.Keys(items)))
 	}
 }
+
+// TestOrderIgnored has sites that honour the bound and not the order, and seem
+// to keep it at first.
+func TestOrderIgnored(t *testing.T) {
+	for name, o := range shiftingSites {
+		o.PageSize = 3
+		f, _ := queue(o, 0)
+		days := []float64{0, 1, 5, 2, 9, 7, 3, 4, 6, 8}
+		for k, n := range days {
+			id := f.Create(day(0).Add(time.Duration(k)*time.Minute), "PAY", "Story", "Backlog", "Issue")
+			f.Edit(day(n), id, SetSummary("Touched"))
+		}
+		h := rewritten(f, func(q string) string { return strings.Replace(q, "updated ASC", "id ASC", 1) })
+		changes, _ := drain(t, newSource(t, h), nil)
+		if len(changes) != 2*len(days) {
+			t.Errorf("%s: %d changes, want %d", name, len(changes), 2*len(days))
+		}
+	}
+}
+
+// TestBulkAtTheEnd counts what a bulk edit costs that fills several pages.
+func TestBulkAtTheEnd(t *testing.T) {
+	for name, o := range shiftingSites {
+		o.PageSize = 5
+		f, _ := queue(o, 4)
+		for range 20 {
+			f.Create(day(5), "PAY", "Story", "Backlog", "Bulk")
+		}
+		searches := 0
+		if _, _, err := poll(newSource(t, between(f, func(int) { searches++ })), nil); err != nil {
+			t.Fatal(err)
+		}
+		if searches > 6 {
+			t.Errorf("%s: %d searches, want 5 and the one of the moved bound", name, searches)
+		}
+	}
+}
