@@ -46,13 +46,14 @@ func (s *Source) listStatuses(ctx context.Context) ([]flow.Value, error) {
 	return values, nil
 }
 
-// Types implements [connector.TypeLister].
+// Types implements [connector.TypeLister]. A site without a list of types has an
+// empty one.
 func (s *Source) Types(ctx context.Context) ([]flow.Value, error) {
 	if err := s.detect(ctx); err != nil {
 		return nil, err
 	}
 	var list []named
-	if err := s.getEither(ctx, "/issuetype", nil, &list); err != nil {
+	if err := s.getEither(ctx, "/issuetype", nil, &list); err != nil && !unavailable(err) {
 		return nil, fmt.Errorf("list issue types: %w", err)
 	}
 	values := make([]flow.Value, len(list))
