@@ -16,9 +16,10 @@ import (
 type reading struct {
 	cursor string // for which the page was read
 	page   page
-	logs   map[text]*log // of the issues whose inline changelog is not complete
-	bulk   string        // token of the next page of the bulk changelog
-	bulked bool          // the bulk changelog has nothing more to give
+	logs   map[text]*log   // of the issues whose inline changelog is not complete
+	bulk   string          // token of the next page of the bulk changelog
+	bulks  map[string]bool // tokens that it gave
+	bulked bool            // the bulk changelog has nothing more to give
 }
 
 // log is one issue's history as far as it has been read.
@@ -28,6 +29,8 @@ type log struct {
 	start     int           // offset of the next page
 	done      bool
 }
+
+func newLog() *log { return &log{known: make(map[text]bool)} }
 
 func (l *log) add(histories []history) (fresh int) {
 	for _, h := range histories {
@@ -41,10 +44,10 @@ func (l *log) add(histories []history) (fresh int) {
 }
 
 func newReading(cursor string, p page) *reading {
-	r := &reading{cursor: cursor, page: p, logs: make(map[text]*log)}
+	r := &reading{cursor: cursor, page: p, logs: make(map[text]*log), bulks: make(map[string]bool)}
 	for k := range p.issues {
 		if is := &p.issues[k]; !is.Changelog.complete() {
-			r.logs[is.ID] = &log{known: make(map[text]bool)}
+			r.logs[is.ID] = newLog()
 		}
 	}
 	return r
@@ -115,11 +118,15 @@ func (s *Source) readBulk(ctx context.Context, r *reading) error {
 				l.add(part.Histories)
 			}
 		}
-		if answer.NextPageToken != "" && answer.NextPageToken == r.bulk {
-			return errors.New("the site gave the same page token twice")
-		}
 		r.bulk = answer.NextPageToken
-		r.bulked = r.bulk == ""
+		r.bulked = r.bulk == "" || r.bulks[r.bulk]
+		if r.bulks[r.bulk] { // in a circle: each issue is asked on its own
+			for id := range r.logs {
+				r.logs[id] = newLog()
+			}
+			return nil
+		}
+		r.bulks[r.bulk] = r.bulk != ""
 	}
 	// Where fewer came than the issue itself tells of, it is asked on its own.
 	for k := range r.page.issues {

@@ -106,6 +106,17 @@ func TestTolerance(t *testing.T) {
 				answer["issueChangeLogs"] = logs[:len(logs)/2]
 			}
 		}),
+		"bulk token twice": edited(site(FakeOptions{InlineHistories: 1}), func(path string, answer map[string]any) {
+			if strings.HasSuffix(path, "/bulkfetch") {
+				answer["nextPageToken"] = "MQ"
+			}
+		}),
+		"bulk tokens in a circle": edited(site(FakeOptions{InlineHistories: 1, BulkSize: 1}), func(path string, answer map[string]any) {
+			if answer["nextPageToken"] == "NQ" { // 5 leads to 2
+				answer["nextPageToken"] = "Mg"
+			}
+			onIssues(func(i map[string]any) { delete(i["changelog"].(map[string]any), "total") })(path, answer)
+		}),
 		"token after the last": edited(site(small), func(_ string, answer map[string]any) {
 			if answer["isLast"] == true {
 				answer["nextPageToken"] = "more"
@@ -230,11 +241,6 @@ func TestDeletedMeanwhile(t *testing.T) {
 // TestLoops has sites that never come to an end.
 func TestLoops(t *testing.T) {
 	for name, h := range map[string]http.Handler{
-		"bulk token": edited(world(NewFake(FakeOptions{InlineHistories: 1})), func(path string, answer map[string]any) {
-			if strings.HasSuffix(path, "/bulkfetch") {
-				answer["nextPageToken"] = "MQ"
-			}
-		}),
 		"changelog": edited(world(NewFake(FakeOptions{InlineHistories: 1, NoBulkFetch: true})), func(path string, answer map[string]any) {
 			if strings.HasSuffix(path, "/changelog") {
 				answer["total"] = 1 << 40
@@ -302,6 +308,10 @@ func TestCheck(t *testing.T) {
 		if err != nil || len(types) != 2 || types[1].ID != "2" || types[1].Name != "Bug" {
 			t.Errorf("types %+v, %v", types, err)
 		}
+	}
+	noTypes := without(world(NewFake(FakeOptions{})), 404, "/rest/api/3/issuetype", "/rest/api/2/issuetype")
+	if types, err := newSource(t, noTypes).Types(t.Context()); err != nil || len(types) != 0 {
+		t.Errorf("without a list of types: %v, %v", types, err)
 	}
 	h := without(world(NewFake(FakeOptions{})), 404, "/rest/api/3/myself", "/rest/api/2/myself")
 	if err := newSource(t, h, bearer).Check(t.Context()); err != nil {
