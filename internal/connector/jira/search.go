@@ -3,6 +3,7 @@ package jira
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -131,6 +132,14 @@ func (s *Source) search(ctx context.Context, q query, at position, followed trai
 	var firstErr error
 	for k, d := range s.dialects {
 		answer, err := s.ask(ctx, d, q, at)
+		if s.zone == nil && s.refusesNumber(err, at.Since) {
+			if s.zone, err = s.callersZone(ctx); err == nil {
+				answer, err = s.ask(ctx, d, q, at)
+			}
+			if err != nil {
+				s.zone = nil // it was not the number, or that is not known yet
+			}
+		}
 		if err == nil {
 			s.dialects = s.dialects[k : k+1]
 			p, err := turn(d, answer, at, followed)
@@ -187,7 +196,8 @@ func (s *Source) ask(ctx context.Context, d dialect, q query, at position) (*sea
 }
 
 // jql bounds the time of update from below only, and in milliseconds of the
-// epoch: a written time would mean the zone of whoever owns the token.
+// epoch where the site takes them: a written time means the zone of whoever owns
+// the token.
 func (s *Source) jql(since int64) string {
 	var clauses []string
 	if len(s.projects) > 0 {
@@ -198,9 +208,49 @@ func (s *Source) jql(since int64) string {
 		clauses = append(clauses, "project in ("+strings.Join(quoted, ",")+")")
 	}
 	if since > 0 || len(clauses) == 0 { // Cloud refuses a query without any bound
-		clauses = append(clauses, "updated >= "+strconv.FormatInt(since, 10))
+		clauses = append(clauses, "updated >= "+s.bound(since))
 	}
 	return strings.Join(clauses, " AND ") + " ORDER BY updated ASC"
+}
+
+// bound writes a time for a query.
+func (s *Source) bound(since int64) string {
+	if s.zone == nil {
+		return strconv.FormatInt(since, 10)
+	}
+	at := time.UnixMilli(since)
+	// An hour that comes twice as clocks are set back is meant to be the earlier.
+	_, offset := at.In(s.zone).Zone()
+	_, later := at.Add(3 * time.Hour).In(s.zone).Zone()
+	at = at.In(time.FixedZone("", min(offset, later))).Truncate(time.Minute)
+	return at.Format(`"2006-01-02 15:04"`)
+}
+
+// refusesNumber reports whether an error may mean that the site takes no
+// milliseconds of the epoch as a time.
+func (s *Source) refusesNumber(err error, since int64) bool {
+	e, ok := errors.AsType[*httpError](err)
+	return ok && e.status == http.StatusBadRequest &&
+		(strings.Contains(strings.ToLower(e.message), "date") || strings.Contains(e.message, s.bound(since)))
+}
+
+// behind is a zone whose clocks are behind all others.
+var behind = time.FixedZone("", -14*60*60)
+
+// callersZone asks in which zone the site reads written times: that of whoever
+// owns the token. Where that is not told, no zone's reading may be too late.
+func (s *Source) callersZone(ctx context.Context) (*time.Location, error) {
+	var me struct {
+		TimeZone string `json:"timeZone"`
+	}
+	if err := s.getEither(ctx, "/myself", nil, &me); err != nil && !unavailable(err) {
+		return nil, fmt.Errorf("ask for the time zone: %w", err)
+	}
+	zone, err := time.LoadLocation(me.TimeZone)
+	if err != nil || me.TimeZone == "" || me.TimeZone == "Local" {
+		return behind, nil
+	}
+	return zone, nil
 }
 
 // turn makes a page of an answer.

@@ -54,6 +54,7 @@ type Source struct {
 
 	site       string            // where people see it
 	dialects   []dialect         // that may fit, one when it is known; nil: not asked yet
+	zone       *time.Location    // of the times in queries; nil: they are numbers
 	oldAPI     bool              // the site has version 2 only, where 3 was expected
 	noBulk     bool              // the site has no bulk changelog
 	categories map[string]string // of statuses by id
