@@ -222,7 +222,7 @@ func (s *Source) bound(since int64) string {
 	// An hour that comes twice as clocks are set back is meant to be the earlier.
 	_, offset := at.In(s.zone).Zone()
 	_, later := at.Add(3 * time.Hour).In(s.zone).Zone()
-	at = at.In(time.FixedZone("", min(offset, later))).Truncate(time.Minute)
+	at = at.In(time.FixedZone("", min(offset, later)))
 	return at.Format(`"2006-01-02 15:04"`)
 }
 
@@ -302,9 +302,13 @@ func turn(d dialect, answer *searchAnswer, at position, followed trail) (page, e
 			base = &at.Since
 		}
 		back := &way{Since: at.Since, Token: p.next.Token, Start: p.next.Start}
-		if proven := p.issues[0].Fields.Updated.milliseconds() < newest-slack; d.cloud && (proven || followed.closes(at, p.next)) {
-			back = nil // the site keeps the order, or the token leads nowhere
-		} else if !d.cloud {
+		proven := p.issues[0].Fields.Updated.milliseconds() < newest-slack // that the site keeps the order
+		switch {
+		case d.cloud && (proven || followed.closes(at, p.next)):
+			back = nil
+		case !d.cloud && proven:
+			back.Left = (p.total - p.next.Start) / 2 // many may be deleted meanwhile
+		case !d.cloud:
 			back.Left = p.total - p.next.Start
 		}
 		p.next = position{Since: newest, Base: base, Back: back}

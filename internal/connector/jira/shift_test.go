@@ -322,3 +322,28 @@ func TestBulkAtTheEnd(t *testing.T) {
 		}
 	}
 }
+
+// TestBulkDelete deletes several issues at a time between pages: first some that
+// were not read yet, which makes the list shorter than it was, then some that
+// were.
+func TestBulkDelete(t *testing.T) {
+	for name, o := range shiftingSites {
+		o.PageSize = 5
+		f, ids := queue(o, 40)
+		changes, _ := drain(t, newSource(t, between(f, func(n int) {
+			switch n {
+			case 2:
+				for _, id := range ids[37:] {
+					f.Delete(id)
+				}
+			case 5:
+				for _, id := range ids[8:11] {
+					f.Delete(id)
+				}
+			}
+		})), nil)
+		if len(changes) != len(ids)-3 {
+			t.Errorf("%s: %d of %d issues", name, len(changes), len(ids)-3)
+		}
+	}
+}
