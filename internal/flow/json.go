@@ -104,6 +104,8 @@ type itemJSON struct {
 	Reopens    int        `json:"reopens"`
 }
 
+// Gaps in histories are left out: what a fact says it came from changes no number
+// of the format (R25). The page shows them.
 type qualityJSON struct {
 	Duplicates            int            `json:"duplicates"`
 	Conflicts             int            `json:"conflicts,omitempty"`
@@ -113,7 +115,6 @@ type qualityJSON struct {
 	CompletedWithoutStart int            `json:"completed_without_start"`
 	CompletedNeverActive  int            `json:"completed_never_active"`
 	IgnoredByType         int            `json:"ignored_by_type"`
-	HistoryGaps           int            `json:"history_gaps,omitempty"`
 }
 
 // MarshalJSON writes the public format of a snapshot.
@@ -121,7 +122,7 @@ func (s *Snapshot) MarshalJSON() ([]byte, error) {
 	q := s.Quality
 	out := snapshotJSON{At: s.At, ValueStreams: []streamJSON{}, Quality: qualityJSON{
 		q.Duplicates, q.Conflicts, q.UnmappedStatuses, q.BornDone, q.LeftCensored,
-		q.CompletedWithoutStart, q.CompletedNeverActive, q.IgnoredByType, q.HistoryGaps,
+		q.CompletedWithoutStart, q.CompletedNeverActive, q.IgnoredByType,
 	}}
 	if out.Quality.UnmappedStatuses == nil {
 		out.Quality.UnmappedStatuses = map[string]int{}
