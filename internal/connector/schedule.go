@@ -9,12 +9,12 @@ import (
 
 // The bounds of the pauses between polls.
 const (
-	minPause      = time.Second     // between any two polls
-	maxBackoff    = 5 * time.Minute // after temporary errors
-	refusedPause  = 5 * time.Minute // after refused credentials or configuration
-	shortPause    = time.Minute     // up to which a limit is a part of the poll
-	maxLimitPause = time.Hour       // whatever the tracker says
-	maxPauses     = 20              // short ones in a row, without advancing
+	minPause      = time.Second      // between any two polls
+	maxBackoff    = 5 * time.Minute  // after temporary errors
+	refusedPause  = 5 * time.Minute  // after refused credentials or configuration
+	shortPause    = 15 * time.Second // up to which a limit is a part of the poll
+	maxLimitPause = time.Hour        // whatever the tracker says
+	maxPauses     = 20               // short ones in a row, without advancing
 )
 
 // pause returns how long to wait after a poll, and the channel that ends the
