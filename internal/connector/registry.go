@@ -19,11 +19,28 @@ type Spec struct {
 	Email    string
 	Path     string
 	Titles   bool // keep item titles
+	Project  Project
+	App      App
 	// Token returns the secret. It is asked for each time that the secret is
 	// needed, so that a rotated one is found; nil where none is configured.
-	Token     func() (string, error)
+	Token func() (string, error)
+	// WebhookSecret returns what deliveries are signed with, asked for at each;
+	// nil: webhooks are refused.
+	WebhookSecret func() (string, error)
 	Transport http.RoundTripper // nil: http.DefaultTransport
 	Logger    *slog.Logger
+}
+
+// A Project names a GitHub project (a board); the zero Project is none.
+type Project struct {
+	Owner  string // organisation or user
+	Number int
+}
+
+// An App is how a source signs in as an installed GitHub App; the zero App is none.
+type App struct {
+	ID, Installation int64
+	PrivateKey       func() (string, error) // PEM
 }
 
 // A Factory makes a source of one type. It starts nothing and reads nothing;

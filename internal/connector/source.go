@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/flowmetrics/flowmetrics/internal/flow"
@@ -84,13 +85,59 @@ type Censor interface {
 	Census(ctx context.Context, live func(Item)) error
 }
 
-// An Item is one item of a census.
+// An Item is one item as the tracker shows it now, in a census or an observation.
 type Item struct {
 	ID        string
 	Key       string
 	Container string
-	Status    flow.Value // its status now, where the tracker tells
+	Status    flow.Value // where the tracker tells
+	Type      flow.Value // likewise
+	Labels    []string   // names, likewise
 }
+
+// An Observer is a Source whose tracker keeps no dependable history of a
+// status, such as that of a project board. The Runner compares what it tells
+// with what the log holds and publishes the differences, marked as approximate.
+type Observer interface {
+	// Observe calls seen for each item whose status is in sight now. It decides by
+	// itself whether it is time to look again, and otherwise returns nil at once.
+	// The Runner calls it after each poll that succeeded, never during one.
+	Observe(ctx context.Context, seen func(Observation)) error
+}
+
+// An Observation is an item with its status as it is seen now.
+type Observation struct {
+	Item
+	// At is when the item got the status, where the tracker tells; zero: it does
+	// not, and the time of the observation stands for it.
+	At time.Time
+}
+
+// A Receiver is a Source whose tracker can call when something happens.
+type Receiver interface {
+	// Receive checks the signature of a delivery, an [ErrSignature] where it does
+	// not fit, and says what the delivery tells. It is safe for concurrent use,
+	// also during a poll, and may ask the tracker.
+	Receive(ctx context.Context, header http.Header, body []byte) (Notice, error)
+	// Refetch reads the items that notices named and emits what they tell as Poll
+	// does, in batches without a cursor. An item that is gone is left out. The
+	// Runner calls it between polls, never during one.
+	Refetch(ctx context.Context, items []string, emit func(Batch) error) error
+}
+
+// A Notice is what one webhook delivery tells. The zero Notice is of an event
+// that does not matter.
+type Notice struct {
+	// Items are to be read again, in the source's own notation: a poll and a
+	// webhook then yield the same facts with the same ids.
+	Items []string
+	// Changes are facts that nothing but the delivery tells, such as a deletion.
+	// Their ids do not depend on the delivery, so that a replay repeats them.
+	Changes []flow.Change
+}
+
+// ErrSignature says that a webhook delivery is not signed with the source's secret.
+var ErrSignature = errors.New("signature is missing or wrong")
 
 // A Meter is a Source that counts its requests. Its methods are safe for
 // concurrent use, also during a poll.
