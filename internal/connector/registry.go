@@ -27,8 +27,8 @@ type Spec struct {
 	// WebhookSecret returns what deliveries are signed with, asked for at each;
 	// nil: webhooks are refused.
 	WebhookSecret func() (string, error)
-	Transport http.RoundTripper // nil: http.DefaultTransport
-	Logger    *slog.Logger
+	Transport     http.RoundTripper // nil: http.DefaultTransport
+	Logger        *slog.Logger
 }
 
 // A Project names a GitHub project (a board); the zero Project is none.
