@@ -25,6 +25,7 @@ import (
 	"github.com/flowmetrics/flowmetrics/internal/connector/jira"
 	"github.com/flowmetrics/flowmetrics/internal/eventlog"
 	"github.com/flowmetrics/flowmetrics/internal/exporter"
+	"github.com/flowmetrics/flowmetrics/internal/flow"
 	"github.com/flowmetrics/flowmetrics/internal/processor"
 	"github.com/flowmetrics/flowmetrics/internal/web"
 )
@@ -136,7 +137,7 @@ func (a *App) wire(ctx context.Context) error {
 		a.runners = append(a.runners, connector.NewRunner(connector.Config{
 			Name: s.Name, Source: source, PollInterval: s.PollInterval, CensusInterval: cmp.Or(a.opts.CensusInterval, max(60*s.PollInterval, time.Minute)),
 			Overlaps:  s.Type != config.File, // a file holds what somebody wrote into it, repeats included
-			Publisher: a.log, Cursors: cursors{a.log}, Facts: a.processor, Rejections: a.refused,
+			Publisher: a.log, Cursors: cursors{a.log}, Facts: known{a.processor}, Rejections: a.refused,
 			Progress: a.opts.Progress, Logger: a.opts.Logger,
 		}))
 	}
@@ -272,6 +273,13 @@ func (a *App) service() exporter.Service {
 		out.Sources = append(out.Sources, source)
 	}
 	return out
+}
+
+// known gives the processor the method names of the connectors' contract.
+type known struct{ *processor.Processor }
+
+func (k known) Status(source, item string) (status flow.Value, at time.Time, ok bool) {
+	return k.ItemStatus(source, item)
 }
 
 // cursors gives the event log's cursors the errors of the connectors' contract.

@@ -80,16 +80,23 @@ type memory struct {
 	revisions map[string]uint64
 	present   map[string]string
 	absent    map[string]string
+	statuses  map[string]known
 
 	onPublish func(changes []flow.Change) (durable int, err error)
 	onStore   func(cursor []byte) error
 	onLoad    func() error
 }
 
+// known is the status that the log knows of an item, and since when.
+type known struct {
+	status flow.Value
+	at     time.Time
+}
+
 func newMemory() *memory {
 	return &memory{
 		known: map[string]bool{}, cursors: map[string][]byte{}, revisions: map[string]uint64{},
-		present: map[string]string{}, absent: map[string]string{},
+		present: map[string]string{}, absent: map[string]string{}, statuses: map[string]known{},
 	}
 }
 
@@ -143,6 +150,14 @@ func (m *memory) Known(source, id string) bool {
 
 func (m *memory) Present(_ string, f func(item, container string) bool) { each(m.present, f) }
 func (m *memory) Absent(_ string, f func(item, container string) bool)  { each(m.absent, f) }
+
+// Status returns what a test has said of an item; others have none.
+func (m *memory) Status(_, item string) (flow.Value, time.Time, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, ok := m.statuses[item]
+	return s.status, s.at, ok
+}
 
 func each(items map[string]string, f func(item, container string) bool) {
 	for item, container := range items {

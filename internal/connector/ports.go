@@ -3,6 +3,7 @@ package connector
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
@@ -35,7 +36,9 @@ type Rejections interface {
 var ErrStale = errors.New("cursor was stored by somebody else")
 
 // Facts is what the log is known to hold already. It lets the Runner leave out
-// facts that an overlapping poll reads again, and see which items have gone.
+// facts that an overlapping poll reads again, see which items have gone, and
+// compare what is observed. It may lag behind what was published a moment ago.
+// Its methods are safe for concurrent use.
 type Facts interface {
 	// Known reports whether the log holds the change.
 	Known(source, id string) bool
@@ -43,4 +46,7 @@ type Facts interface {
 	// and Absent for each that is known as deleted, until f returns false.
 	Present(source string, f func(item, container string) bool)
 	Absent(source string, f func(item, container string) bool)
+	// Status returns the status that an item has, the zero Value where it has
+	// none, and since when. ok is false for an item that is not known or is deleted.
+	Status(source, item string) (status flow.Value, at time.Time, ok bool)
 }

@@ -348,6 +348,26 @@ func (l *Ledger) Facts(source, id string) []Change {
 	return changes
 }
 
+// Status returns the status that an item has after all its facts, the zero Value
+// where it never had one or lost it, and since when. ok is false for an item
+// that is not known or whose latest fact is its deletion.
+func (l *Ledger) Status(source, id string) (status Value, at time.Time, ok bool) {
+	it, known := l.lookup(source, id)
+	if !known {
+		return Value{}, time.Time{}, false
+	}
+	for _, f := range l.ordered(nil, it, math.MaxInt64) {
+		b := &l.bodies[f.body]
+		ok = b.kind != Deleted
+		for _, bf := range b.fields {
+			if bf.field == FieldStatus {
+				status, at = l.values.list[bf.to], time.Unix(0, f.at).UTC()
+			}
+		}
+	}
+	return status, at, ok
+}
+
 func (l *Ledger) sequence(f *fact) int64 {
 	if f.id&3 == idSequence {
 		return int64(f.id >> 2)

@@ -327,6 +327,14 @@ func (p *Processor) Known(source, id string) bool {
 	return p.board.Ledger().Known(source, id)
 }
 
+// ItemStatus returns the status that an item has and since when, as far as the log
+// has been read. ok is false for an item that is not known or is deleted.
+func (p *Processor) ItemStatus(source, item string) (status flow.Value, at time.Time, ok bool) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.board.Ledger().Status(source, item)
+}
+
 // Present calls f for each item of a source that is not deleted.
 func (p *Processor) Present(source string, f func(item, container string) bool) {
 	p.each(source, false, f)

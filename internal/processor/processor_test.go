@@ -285,6 +285,14 @@ func TestFacts(t *testing.T) {
 		if r.Known("elsewhere", "3") || r.Known("nowhere", "1") {
 			t.Error("a change of one source is known of another")
 		}
+		if got, since, ok := r.ItemStatus("tracker", "1"); got.Name != "Ready" || !since.Equal(at) || !ok {
+			t.Errorf("status %v since %s (%v)", got, since, ok)
+		}
+		for _, id := range []string{"2", "4"} {
+			if _, _, ok := r.ItemStatus("tracker", id); ok {
+				t.Errorf("item %s has a status", id)
+			}
+		}
 		collect := func(each func(string, func(string, string) bool), source string) map[string]string {
 			items := map[string]string{}
 			each(source, func(item, container string) bool { items[item] = container; return true })
