@@ -105,11 +105,12 @@ func Main(ctx context.Context, args []string, streams IO) int {
 		return code
 	}
 	if err != nil {
-		name := "flowmetrics"
+		name, problem := "flowmetrics", err.Error()
 		if parse, ok := errors.AsType[*kong.ParseError](err); ok && parse.Context.Selected() != nil {
 			name = parse.Context.Selected().FullPath()
+			problem = strings.TrimPrefix(problem, parse.Context.Selected().Name+": ") // as a command's own checks begin
 		}
-		fmt.Fprintf(streams.Err, "%s: %v\nRun \"%[1]s --help\" for what is possible.\n", name, err)
+		fmt.Fprintf(streams.Err, "%s: %s\nRun \"%[1]s --help\" for what is possible.\n", name, problem)
 		return 2
 	}
 	err = command.Run(&environment{ctx: ctx, IO: streams, args: &grammar})

@@ -12,7 +12,7 @@ import (
 var sourceKeys = map[string][]string{
 	Jira:    {"url", "projects", "email", "token_env", "token_file", "webhook_secret_env", "webhook_secret_file"},
 	GitHub:  {"url", "repos", "project", "token_env", "token_file", "app", "webhook_secret_env", "webhook_secret_file"},
-	Redmine: {"url", "projects", "token_env", "token_file", "webhook_secret_env", "webhook_secret_file"},
+	Redmine: {"url", "projects", "token_env", "token_file"}, // it calls nobody
 	File:    {"path"},
 }
 
@@ -74,13 +74,16 @@ func (d *decoder) source(v value, unique uniqueNames) Source {
 		}
 	case GitHub:
 		if !seen.has("url") {
-			s.URL = "https://api.github.com"
+			s.URL = GitHubURL
 		}
 		if !seen.has("repos") {
 			v.missing("repos", "a list of repositories as owner/name")
 		}
 		if seen.has("app") && s.Token.IsSet() {
 			seen["app"].problem("found an app and a token, want one of them")
+		}
+		if x, ok := seen["project"]; ok && !seen.has("app") && !s.Token.IsSet() {
+			x.problem("found without credentials, want token_env, token_file or an app with it: nobody sees a board anonymously")
 		}
 	case File:
 		if !seen.has("path") {
@@ -100,9 +103,12 @@ func (v value) httpURL() string {
 
 var repoForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+$`)
 
+// IsRepository reports whether a text has the form of a repository, OWNER/NAME.
+func IsRepository(s string) bool { return repoForm.MatchString(s) }
+
 func (v value) repos() []string {
 	repos := v.texts(func(x value, s string) {
-		if !repoForm.MatchString(s) {
+		if !IsRepository(s) {
 			x.want("a repository as owner/name")
 		}
 	})
