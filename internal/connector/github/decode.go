@@ -1,0 +1,174 @@
+package github
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// The types of this file hold the parts of GitHub's answers that are read. Of
+// people nothing is read but the number of an assignee, which never leaves the
+// reading of one timeline.
+
+// stamp is a time as GitHub writes it. What cannot be read is the zero time: the
+// change made of it is then refused on its own, and not the page it came with.
+type stamp struct{ time.Time }
+
+func (s *stamp) UnmarshalJSON(data []byte) error {
+	s.Time = time.Time{}
+	if len(data) > 2 && data[0] == '"' {
+		if t, err := time.Parse(time.RFC3339, string(data[1:len(data)-1])); err == nil {
+			s.Time = t.UTC()
+		}
+	}
+	return nil
+}
+
+// issue is an entry of a list of issues: an issue, or a pull request where
+// PullRequest is there.
+type issue struct {
+	ID            int64      `json:"id"`
+	NodeID        string     `json:"node_id"`
+	Number        int        `json:"number"`
+	Title         string     `json:"title"`
+	State         string     `json:"state"` // open or closed
+	StateReason   string     `json:"state_reason"`
+	HTMLURL       string     `json:"html_url"`
+	RepositoryURL string     `json:"repository_url"`
+	CreatedAt     stamp      `json:"created_at"`
+	UpdatedAt     stamp      `json:"updated_at"`
+	ClosedAt      stamp      `json:"closed_at"`
+	Labels        []label    `json:"labels"`
+	Type          *issueType `json:"type"`
+	PullRequest   *pull      `json:"pull_request"`
+
+	Repository string `json:"-"` // owner/name as configured, filled in by the reader
+}
+
+// item is the issue's id in changes.
+func (is *issue) item() string { return decimal(is.ID) }
+
+// key is the issue's display key.
+func (is *issue) key() string { return issueKey(is.Repository, is.Number) }
+
+// pull is what a list tells of a pull request.
+type pull struct {
+	MergedAt stamp `json:"merged_at"`
+}
+
+type issueType struct {
+	ID   int64  `json:"id"`
+	Name string `json:"name"`
+}
+
+// label is one of an issue's labels, or of an event. Old sites give events no
+// id, and some answers hold the name alone.
+type label struct {
+	ID   int64  `json:"id"`
+	Name string `json:"name"`
+}
+
+func (l *label) UnmarshalJSON(data []byte) error {
+	if len(data) > 0 && data[0] == '"' {
+		return json.Unmarshal(data, &l.Name)
+	}
+	type plain label
+	return json.Unmarshal(data, (*plain)(l))
+}
+
+// event is an entry of an issue's timeline. Kinds that do not matter leave all
+// but the first fields empty.
+type event struct {
+	ID          int64      `json:"id"`
+	Event       string     `json:"event"`
+	CreatedAt   stamp      `json:"created_at"`
+	StateReason string     `json:"state_reason"`
+	Label       *label     `json:"label"`
+	Assignee    *person    `json:"assignee"`
+	Type        *issueType `json:"issue_type"`
+	PrevType    *issueType `json:"prev_issue_type"`
+	Parent      *parent    `json:"parent_issue"`
+	Rename      *rename    `json:"rename"`
+	Source      *reference `json:"source"`
+}
+
+// person tells assignees of one issue apart.
+type person struct {
+	ID int64 `json:"id"`
+}
+
+type rename struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+// parent is the issue that another one is part of.
+type parent struct {
+	ID         int64 `json:"id"` // 0 where it is not told
+	Number     int   `json:"number"`
+	Repository struct {
+		FullName string `json:"full_name"`
+	} `json:"repository"`
+}
+
+// reference is where an issue was mentioned.
+type reference struct {
+	Issue *issue `json:"issue"`
+}
+
+// A page is an array of entries. Where not all of them are as expected the
+// others are used nevertheless.
+type page[T any] struct {
+	entries []T
+	refused []error
+}
+
+func (p *page[T]) decode(text []byte) error {
+	p.entries, p.refused = nil, nil
+	if err := json.Unmarshal(text, &p.entries); err == nil {
+		return nil
+	}
+	p.entries = nil
+	var raw []json.RawMessage
+	if err := json.Unmarshal(text, &raw); err != nil {
+		if bytes.HasPrefix(bytes.TrimSpace(text), []byte("<")) {
+			return errWebPage
+		}
+		return err
+	}
+	for k, one := range raw {
+		var entry T
+		if err := json.Unmarshal(one, &entry); err != nil {
+			p.refused = append(p.refused, fmt.Errorf("entry %d: %w", k, err))
+			continue
+		}
+		p.entries = append(p.entries, entry)
+	}
+	return nil
+}
+
+// cleanText makes text fit to be stored and shown: valid UTF-8 on one line,
+// without control or invisible characters, of at most so many bytes.
+func cleanText(s string, limit int) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\r' || r == '\t':
+			return ' '
+		case unicode.IsControl(r), r == '\u200b', r == '\ufeff':
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\ufffd"))
+	for len(s) > limit {
+		cut := limit
+		for cut > 0 && !utf8.RuneStart(s[cut]) {
+			cut--
+		}
+		s = s[:cut]
+	}
+	return strings.TrimSpace(s)
+}

@@ -1,0 +1,154 @@
+package github
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/flowmetrics/flowmetrics/internal/connector"
+	"github.com/flowmetrics/flowmetrics/internal/flow"
+)
+
+const (
+	publicURL = "https://api.github.com"
+	maxRepos  = 400 // so that a cursor has room for all of them
+)
+
+// Config says which site to read, and how.
+type Config struct {
+	URL           string                 // of the REST interface; empty: that of github.com
+	Repos         []string               // as owner/name; at least one
+	Project       connector.Project      // whose Status is the state; zero: none
+	Token         func() (string, error) // asked for at each request; nil: anonymous
+	App           connector.App          // instead of a token
+	WebhookSecret func() (string, error) // asked for at each delivery; nil: webhooks are refused
+	Titles        bool                   // keep the titles of items
+	Transport     http.RoundTripper      // nil: http.DefaultTransport
+	Logger        *slog.Logger           // nil: nothing is logged
+	PageSize      int                    // entries to ask for at a time; 0: 100, which is the most
+}
+
+// A Source reads some repositories of one site; see [connector.Source]. Its
+// methods are not for concurrent use, but for Requests, RateLimitRemaining,
+// Rejects and Receive.
+type Source struct {
+	client        *client
+	repos         []string // in the order of their names, in lower case
+	project       connector.Project
+	webhookSecret func() (string, error)
+	titles        bool
+	pageSize      int
+	logger        *slog.Logger
+
+	scans    map[string]*scan // by repository, what is not in the cursor
+	reached  string           // the cursor that scans belong to
+	mentions bool             // mentions are the evidence of pull requests, for lack of better
+
+	mu       sync.Mutex
+	rejected map[flow.Reason]int64
+	relabel  map[string]bool // repositories whose labels were edited
+}
+
+// New returns a source. It sends nothing; the error says what is wrong with the
+// configuration and is a [*connector.ConfigError].
+func New(c Config) (*Source, error) {
+	s, err := newSource(c)
+	if err != nil {
+		return nil, &connector.ConfigError{Err: err}
+	}
+	return s, nil
+}
+
+// repoName is the form of a repository's name: the characters GitHub allows, so
+// that it needs no escaping in a URL.
+var repoName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}/[A-Za-z0-9._-]{1,100}$`)
+
+func newSource(c Config) (*Source, error) {
+	base, err := siteURL(cmp.Or(c.URL, publicURL))
+	if err != nil {
+		return nil, err
+	}
+	repos := slices.Clone(c.Repos)
+	for _, r := range repos {
+		if _, name, _ := strings.Cut(r, "/"); !repoName.MatchString(r) || name == "." || name == ".." {
+			return nil, fmt.Errorf("repos: %q: want owner/name", cleanText(r, maxMessage))
+		}
+	}
+	slices.SortFunc(repos, func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) })
+	repos = slices.CompactFunc(repos, strings.EqualFold)
+	switch {
+	case len(repos) == 0:
+		return nil, errors.New("repos: want at least one, as owner/name")
+	case len(repos) > maxRepos:
+		return nil, fmt.Errorf("repos: %d are too many for one source, the limit is %d: spread them over several", len(repos), maxRepos)
+	case c.Token != nil && c.App.PrivateKey != nil:
+		return nil, errors.New("want either a token or an app, not both")
+	case c.App.PrivateKey != nil && (c.App.ID <= 0 || c.App.Installation <= 0):
+		return nil, errors.New("app: want id and installation, both positive numbers")
+	case c.App.PrivateKey == nil && (c.App.ID != 0 || c.App.Installation != 0):
+		return nil, errors.New("app: a private key is missing")
+	case (c.Project.Owner == "") != (c.Project.Number == 0) || c.Project.Number < 0:
+		return nil, errors.New("project: want an owner and a number from 1 up")
+	}
+	if c.PageSize <= 0 || c.PageSize > 100 {
+		c.PageSize = 100
+	}
+	return &Source{
+		client: newClient(base, c), repos: repos, project: c.Project, webhookSecret: c.WebhookSecret, titles: c.Titles,
+		pageSize: c.PageSize, logger: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)),
+		scans: make(map[string]*scan), rejected: make(map[flow.Reason]int64), relabel: make(map[string]bool),
+	}, nil
+}
+
+// siteURL reads the URL of a site and makes it end in a slash. Its errors do not
+// repeat it: people put passwords there.
+func siteURL(text string) (*url.URL, error) {
+	u, err := url.Parse(strings.TrimRight(text, "/") + "/")
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		return nil, errors.New("url: want one like https://api.github.com, or https://HOST/api/v3 for GitHub Enterprise Server")
+	case u.User != nil:
+		return nil, errors.New("url: must not hold credentials, name them by token_env or token_file")
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, errors.New("url: want the address of the API only, without ? or #")
+	case strings.EqualFold(u.Host, "github.com"):
+		return nil, errors.New("url: want https://api.github.com, not the address of the web site")
+	}
+	return u, nil
+}
+
+// repoOf returns the configured repository of that name, however it is written.
+func (s *Source) repoOf(fullName string) (repo string, ok bool) {
+	for _, r := range s.repos {
+		if strings.EqualFold(r, fullName) {
+			return r, true
+		}
+	}
+	return "", false
+}
+
+// labelsChanged makes the next poll list the labels of a repository again. It is
+// safe for concurrent use.
+func (s *Source) labelsChanged(repo string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.relabel[repo] = true
+}
+
+// reject counts a piece of input that cannot be used and returns its record.
+func (s *Source) reject(where, id string, err error) flow.Rejection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rejected[flow.ReasonMalformed]++
+	return flow.Rejection{
+		Index: -1, Subject: "github:" + where, Received: time.Time{}, ID: id, Reason: flow.ReasonMalformed, Detail: cleanText(err.Error(), maxMessage),
+	}
+}

@@ -1,0 +1,88 @@
+package github
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/flowmetrics/flowmetrics/internal/flow"
+)
+
+// maxTimeline bounds the pages of one timeline.
+const maxTimeline = 1000
+
+// A history is an issue's timeline as far as it can be used.
+type history struct {
+	events  []event
+	refused []error
+	read    time.Time // by the site's clock when reading began; zero: not told
+	gone    bool      // the issue is not in the repository any more
+}
+
+// readTimeline reads the whole timeline of an issue. The path is that of its
+// repository, such as "repos/acme/api".
+func (s *Source) readTimeline(ctx context.Context, path string, number int) (history, error) {
+	var h history
+	url := fmt.Sprintf("%s/issues/%d/timeline?per_page=100", path, number)
+	for n := range maxTimeline {
+		var p page[event]
+		r, err := s.client.get(ctx, url, &p)
+		if gone(err) {
+			return history{gone: true}, nil
+		}
+		if err != nil {
+			return history{}, err
+		}
+		if n == 0 {
+			if h.read = r.date; s.elsewhere(r, path) {
+				return history{gone: true}, nil
+			}
+		}
+		h.events = append(h.events, p.entries...)
+		h.refused = append(h.refused, p.refused...)
+		if r.next == "" {
+			return h, nil
+		}
+		url = r.next
+	}
+	return history{}, fmt.Errorf("timeline of issue %d has more than %d pages", number, maxTimeline)
+}
+
+// elsewhere reports whether an answer is about another repository than was
+// asked for: that of an issue that was transferred.
+func (s *Source) elsewhere(r reply, path string) bool {
+	return r.url != nil && !strings.HasPrefix(r.url.Path, s.client.base.Path+path+"/")
+}
+
+// readIssue reads a single issue. One that is not there, or not there any more,
+// has no changes, and nor has a pull request.
+func (s *Source) readIssue(ctx context.Context, repo string, number int) ([]flow.Change, error) {
+	var is issue
+	path := s.pathOf(repo)
+	r, err := s.client.get(ctx, path+"/issues/"+strconv.Itoa(number), &is)
+	if gone(err) || statusOf(err) == http.StatusMovedPermanently {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read issue %s: %w", issueKey(repo, number), err)
+	}
+	if s.elsewhere(r, path) || is.PullRequest != nil {
+		return nil, nil
+	}
+	is.Repository = repo
+	h, err := s.readTimeline(ctx, path, number)
+	if err != nil {
+		return nil, fmt.Errorf("read timeline of %s: %w", issueKey(repo, number), err)
+	}
+	if h.gone {
+		return nil, nil
+	}
+	for _, err := range h.refused {
+		s.reject(is.key(), "", err)
+	}
+	t := translator{titles: s.titles, pulls: s.mentions}
+	return t.changes(&is, h.events), nil
+}
