@@ -1,31 +1,39 @@
 package cli
 
 import (
-	"cmp"
-	"context"
+	"encoding/json"
 	"fmt"
-	"log/slog"
-	"slices"
+	"io"
 	"strings"
 	"time"
 
-	"github.com/flowmetrics/flowmetrics/internal/app"
 	"github.com/flowmetrics/flowmetrics/internal/config"
-	"github.com/flowmetrics/flowmetrics/internal/connector"
-	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
 
 type checkCmd struct {
 	Config  string        `required:"" placeholder:"FILE" help:"Configuration file."`
 	Offline bool          `help:"Check the file alone, ask no tracker."`
-	Timeout time.Duration `default:"30s" help:"Longest wait for a tracker. Default: ${default}."`
+	Count   bool          `default:"true" negatable:"" help:"Count how many items have what no rule maps, which lists every item. Default: ${default}."`
+	Timeout time.Duration `default:"2m" help:"Longest time for a source, counting included. Default: ${default}."`
+	Format  string        `enum:"text,json" default:"text" placeholder:"FORMAT" help:"Output: text or json. Default: ${default}."`
 }
 
 func (checkCmd) Help() string {
-	return "Tells of each source whether its credentials work, and which statuses and types no rule maps:\n" +
-		"a status without a rule falls back to the tracker's category, a type without one is unclassified.\n\n" + example(
+	return "Tells of each source whether it can be read with these credentials and how many requests it still allows, and which\n" +
+		"statuses, types and labels no rule maps: a status without a rule falls back to the tracker's category, a type without\n" +
+		"one is unclassified. Ends with a mapping to paste, guessed from the tracker's categories and from well-known names.\n\n" + example(
 		"JIRA_TOKEN=... flowmetrics check --config flow.yaml",
+		"flowmetrics check --config flow.yaml --no-count",
 		"flowmetrics check --config flow.yaml --offline")
+}
+
+// checked is all that a check found.
+type checked struct {
+	Config       string       `json:"config"`
+	Policy       string       `json:"policy"`
+	ValueStreams int          `json:"value_streams"`
+	Sources      []surveyed   `json:"sources"`
+	Suggestions  []suggestion `json:"suggestions"`
 }
 
 func (c *checkCmd) Run(env *environment) error {
@@ -34,17 +42,40 @@ func (c *checkCmd) Run(env *environment) error {
 		return err
 	}
 	policy := cfg.Policy()
-	fmt.Fprintf(env.Out, "%s: valid, %s, %s, policy %s\n", c.Config,
-		plural(len(cfg.Sources), "source"), plural(len(policy.ValueStreams), "value stream"), policy.Hash())
-	if c.Offline {
-		return nil
+	all := checked{
+		Config: c.Config, Policy: policy.Hash(), ValueStreams: len(policy.ValueStreams), Sources: []surveyed{}, Suggestions: []suggestion{},
 	}
+	text := env.Out
+	if c.Format == "json" {
+		text = io.Discard
+	}
+	fmt.Fprintf(text, "%s: valid, %s, %s, policy %s\n", c.Config,
+		plural(len(cfg.Sources), "source"), plural(len(policy.ValueStreams), "value stream"), all.Policy)
 	failed := 0
 	for i := range cfg.Sources {
-		s := &cfg.Sources[i]
-		if err := c.source(env, policy, s); err != nil {
+		if c.Offline {
+			break
+		}
+		s := c.survey(env, policy, &cfg.Sources[i])
+		if env.ctx.Err() != nil {
+			return env.ctx.Err()
+		}
+		if !s.OK {
 			failed++
-			fmt.Fprintf(env.Out, "source %s: FAILED: %v\n", s.Name, err)
+		}
+		all.Sources = append(all.Sources, s)
+		s.write(text)
+	}
+	all.suggest()
+	for _, s := range all.Suggestions {
+		fmt.Fprintf(text, "\nSuggested for workflow %s, to stand in place of these sections of it; what is marked is guessed:\n\n%s", s.Workflow, s.Sections)
+	}
+	if c.Format == "json" {
+		encoder := json.NewEncoder(env.Out)
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false)
+		if err := encoder.Encode(all); err != nil {
+			return err
 		}
 	}
 	if failed > 0 {
@@ -54,95 +85,117 @@ func (c *checkCmd) Run(env *environment) error {
 	return nil
 }
 
-// source checks one source and prints what it found.
-func (c *checkCmd) source(env *environment, policy *flow.Policy, s *config.Source) error {
-	ctx, cancel := context.WithTimeout(env.ctx, c.Timeout)
-	defer cancel()
-	source, err := app.NewSource(s, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
-	}
-	if checker, ok := source.(connector.Checker); ok {
-		if err := checker.Check(ctx); err != nil {
-			return err
+// suggest makes one suggestion a workflow, for whatever sources it is of.
+func (c *checked) suggest() {
+	done := map[string]bool{}
+	for i := range c.Sources {
+		for _, m := range c.Sources[i].Workflows {
+			if done[m.Name] {
+				continue
+			}
+			done[m.Name] = true
+			var found []unmapped
+			signals := false
+			for _, s := range c.Sources[i:] {
+				for _, other := range s.Workflows {
+					if other.Name == m.Name {
+						found, signals = append(found, other.Unmapped...), signals || other.NoFlowTime
+					}
+				}
+			}
+			if s, ok := suggest(m.workflow, found, signals); ok {
+				c.Suggestions = append(c.Suggestions, s)
+			}
 		}
+	}
+}
+
+// write prints a source for people.
+func (s *surveyed) write(out io.Writer) {
+	line := func(format string, args ...any) {
+		fmt.Fprintf(out, "source %s: %s\n", s.Name, fmt.Sprintf(format, args...))
+	}
+	for _, p := range s.Problems {
+		line("FAILED: %s", p)
+	}
+	if s.OK {
 		how := ""
-		if s.Token.IsSet() {
+		switch {
+		case s.Anonymous && s.Type == config.GitHub:
+			how = " without credentials, which GitHub allows 60 requests an hour"
+		case !s.Anonymous && s.Type != config.File:
 			how = ", the credentials work"
 		}
-		fmt.Fprintf(env.Out, "source %s: %s can be read%s\n", s.Name, cmp.Or(s.URL, s.Path), how)
+		line("%s can be read%s", s.Address, how)
 	}
-	var statuses, types []flow.Value
-	if lister, ok := source.(connector.StatusLister); ok {
-		if statuses, err = lister.Statuses(ctx); err != nil {
-			return fmt.Errorf("list statuses: %w", err)
-		}
+	if s.RateLimit != nil {
+		line("%s left", plural(*s.RateLimit, "request"))
 	}
-	if lister, ok := source.(connector.TypeLister); ok {
-		if types, err = lister.Types(ctx); err != nil {
-			return fmt.Errorf("list types: %w", err)
-		}
+	switch {
+	case s.Items != nil:
+		line("%s in sight", plural(*s.Items, "item"))
+	case s.Uncounted != "":
+		line("items are not counted: %s", s.Uncounted)
 	}
-	workflows := workflowsOf(policy, s.Name)
-	if len(workflows) == 0 {
-		fmt.Fprintf(env.Out, "source %s: in no value stream, nothing of it is measured\n", s.Name)
+	if s.OK && len(s.Workflows) == 0 {
+		line("in no value stream, nothing of it is measured")
 	}
-	for _, w := range workflows {
-		unmapped(env, s.Name, w, statuses, types)
-	}
-	return nil
-}
-
-// workflowsOf returns the workflows of the value streams that include a source.
-func workflowsOf(p *flow.Policy, source string) []*flow.Workflow {
-	var workflows []*flow.Workflow
-	for _, v := range p.ValueStreams {
-		includes := slices.ContainsFunc(v.Include, func(in flow.Include) bool { return in.Source == "" || in.Source == source })
-		if includes && !slices.Contains(workflows, v.Workflow) {
-			workflows = append(workflows, v.Workflow)
-		}
-	}
-	return workflows
-}
-
-// unmapped prints the statuses and types that a workflow has no rule for.
-func unmapped(env *environment, source string, w *flow.Workflow, statuses, types []flow.Value) {
-	var held, fallen, unclassified []string
-	for _, v := range statuses {
-		without := v
-		without.Category = ""
-		if _, ok := w.StateOf(without); ok {
-			continue
-		}
-		if state, ok := w.StateOf(v); ok {
-			fallen = append(fallen, fmt.Sprintf("%s → %s", label(v), state))
-		} else {
-			held = append(held, label(v))
-		}
-	}
-	for _, v := range types {
-		if w.TypeOf(v, nil) == flow.Unclassified {
-			unclassified = append(unclassified, label(v))
-		}
-	}
-	report := func(what string, names []string) {
-		if len(names) > 0 {
-			slices.Sort(names)
-			fmt.Fprintf(env.Out, "source %s, workflow %s: %s: %s\n", source, w.Name, what, strings.Join(slices.Compact(names), ", "))
-		}
-	}
-	report("statuses without a rule, by the tracker's category", fallen)
-	report("UNMAPPED statuses, items in them keep their previous state", held)
-	report("types without a rule, shown as unclassified", unclassified)
-	if len(statuses) > 0 && len(fallen)+len(held)+len(unclassified) == 0 {
-		fmt.Fprintf(env.Out, "source %s, workflow %s: every status and type has a rule\n", source, w.Name)
+	for i := range s.Workflows {
+		s.Workflows[i].write(out, s.Name)
 	}
 }
 
-// label names a status or type as a rule would.
-func label(v flow.Value) string {
-	if v.ID == "" {
-		return v.Name
+// write prints how a workflow fits a source for people.
+func (m *mapped) write(out io.Writer, source string) {
+	prefix := fmt.Sprintf("source %s, workflow %s:", source, m.Name)
+	if m.NoFlowTime {
+		fmt.Fprintln(out, prefix, "no flow time, for nothing tells when work begins: it takes a project, start_signals or rules for labels; velocity and distribution are measured")
 	}
-	return fmt.Sprintf("%s (id:%s)", cmp.Or(v.Name, "?"), v.ID)
+	rows := table{align: "lllrl"}
+	for i := range m.Unmapped {
+		rows.row(m.Unmapped[i].cells()...)
+	}
+	switch {
+	case len(rows.rows) > 0:
+		fmt.Fprintf(out, "%s without a rule:\n", strings.TrimSuffix(prefix, ":"))
+		for text := range strings.Lines(rows.String()) {
+			fmt.Fprint(out, "  ", text)
+		}
+	case m.listed:
+		fmt.Fprintln(out, prefix, "every status and type has a rule")
+	}
+	if m.OtherLabels > 0 {
+		fmt.Fprintln(out, prefix, plural(m.OtherLabels, "other label"))
+	}
+}
+
+// cells returns the row of a table: what it is, what it is called, what it counts
+// as, how many items have it, and the guess.
+func (u *unmapped) cells() []string {
+	effect := "changes nothing"
+	switch {
+	case u.Kind == kindStatus && u.Meaning != "":
+		effect = u.Meaning + ", by the tracker's category"
+	case u.Kind == kindStatus:
+		effect = "UNMAPPED, items in it keep their previous state"
+	case u.Kind == kindType:
+		effect = "unclassified"
+	}
+	name := "(none)"
+	switch {
+	case u.Name != "" && u.ID != "":
+		name = fmt.Sprintf("%s (id:%s)", oneLine(u.Name), oneLine(u.ID))
+	case u.Name != "":
+		name = oneLine(u.Name)
+	case u.ID != "":
+		name = "id:" + oneLine(u.ID)
+	}
+	count, guess := "", ""
+	if u.Items != nil {
+		count = plural(*u.Items, "item")
+	}
+	if u.Guess != "" {
+		guess = "guess: " + u.Guess
+	}
+	return []string{u.Kind, name, effect, count, guess}
 }

@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 //	exits CODE COMMAND...      run a command that has to end with the code
 //	await FILE|URL REGEXP [NAME]   wait until a file, or an answer, matches; NAME becomes what the parentheses hold
 //	get [-wait] URL            print the answer; ! wants another status than 2xx; -wait tries until it is 2xx
-//	jira                       start a simulated Jira with the token "good-token" at $JIRA_URL
+//	jira                       start a simulated Jira with four issues and the token "good-token" at $JIRA_URL
 //	reject DIR N               have N rejections in the log of a folder
 //	within DURATION            fail if more time has passed since the previous within
 //
@@ -182,6 +182,11 @@ func simulate(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	site.AddType("101", "Story")
 	site.AddType("102", "Spike")
+	site.AddType("103", "Bug")
+	born := time.Date(2026, 6, 1, 9, 0, 0, 0, time.UTC)
+	for _, issue := range [...][2]string{{"Story", "Backlog"}, {"Story", "QA"}, {"Bug", "QA"}, {"Spike", "Parked"}} {
+		site.Edit(born, site.Create(born, "PAY", issue[0], issue[1], "one"), jira.SetLabels("urgent"))
+	}
 	server := httptest.NewServer(site)
 	ts.Defer(server.Close)
 	ts.Setenv("JIRA_URL", server.URL)

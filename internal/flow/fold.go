@@ -441,7 +441,7 @@ func (n *lens) class(r *raw) *class {
 		}
 	}
 	for _, i := range n.streams {
-		if n.policy.ValueStreams[i].admits(l.texts.list[r.attributes.source], l.texts.list[r.attributes.container], tracker, c.labels) {
+		if n.policy.ValueStreams[i].Admits(l.texts.list[r.attributes.source], l.texts.list[r.attributes.container], tracker, c.labels) {
 			c.streams = append(c.streams, i)
 		}
 	}

@@ -255,9 +255,9 @@ func (w *Workflow) TypeOf(tracker Value, labels []string) ItemType {
 	return Unclassified
 }
 
-// admits reports whether the value stream includes an item as it is at an
+// Admits reports whether the value stream includes an item as it is at an
 // instant (R11).
-func (v *ValueStream) admits(source, container string, tracker Value, labels []string) bool {
+func (v *ValueStream) Admits(source, container string, tracker Value, labels []string) bool {
 	for i := range v.Include {
 		in := &v.Include[i]
 		if in.Source != "" && in.Source != source {
