@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -23,11 +23,16 @@ type timetable struct {
 // began together do not list at once, and a program that is restarted more
 // often than the interval still gets its censuses.
 func (r *Runner) firstCensus() *timetable {
-	_, able := r.cfg.Source.(Censor)
-	if !able || r.cfg.Facts == nil || r.cfg.CensusInterval <= 0 {
+	if !r.counts() {
 		return &timetable{}
 	}
 	return &timetable{every: r.cfg.CensusInterval, next: time.Now().Add(rand.N(r.cfg.CensusInterval))}
+}
+
+// counts reports whether there are censuses.
+func (r *Runner) counts() bool {
+	_, able := r.cfg.Source.(Censor)
+	return able && r.cfg.Facts != nil && r.cfg.CensusInterval > 0
 }
 
 func (t *timetable) due() bool { return !t.next.IsZero() && !time.Now().Before(t.next) }
@@ -46,12 +51,23 @@ var errLostSight = errors.New("looks like lost permission")
 
 // census compares the items that exist with those that are known, publishes
 // what vanished and what came back, and records the outcome.
+//
+// What webhooks have told to be deleted since the last census is left out: it may
+// be listed still, by an index that lags behind or because it was listed before.
+// Where it is there in truth, the next census finds it.
 func (r *Runner) census(ctx context.Context) error {
 	r.setBusy(true)
 	defer r.setBusy(false)
 	gone, back, err := r.compare(ctx)
+	r.mu.Lock()
+	removed := maps.Clone(r.state.removed)
+	r.mu.Unlock()
 	if err == nil {
-		err = r.publish(ctx, slices.Concat(gone, back))
+		known := func(c flow.Change) bool { _, ok := removed[c.Item]; return ok }
+		gone, back = slices.DeleteFunc(gone, known), slices.DeleteFunc(back, known)
+		t := &intake{Runner: r}
+		err = t.take(ctx, Batch{Changes: slices.Concat(gone, back)})
+		t.end()
 	}
 	if err != nil {
 		err = fmt.Errorf("census: %w", err)
@@ -63,6 +79,7 @@ func (r *Runner) census(ctx context.Context) error {
 	r.state.censusError = ""
 	if err == nil {
 		r.state.lastCensus = time.Now()
+		maps.DeleteFunc(r.state.removed, func(item string, _ struct{}) bool { _, ok := removed[item]; return ok })
 	} else {
 		r.state.censusError = shorten(err.Error())
 	}
@@ -136,11 +153,7 @@ func (r *Runner) found(at time.Time, what string, kind flow.Kind, item, containe
 
 // list takes the census and turns a panic into an error.
 func (r *Runner) list(ctx context.Context) (live map[string]Item, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &panicError{value: v, stack: debug.Stack()}
-		}
-	}()
+	defer rescue(&err)
 	live = map[string]Item{}
 	err = r.cfg.Source.(Censor).Census(ctx, func(item Item) { live[item.ID] = item })
 	return live, err

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -38,14 +37,24 @@ type Config struct {
 
 // A Runner polls one source: it publishes what the source emits, only then
 // stores its cursor (invariant I1), and calls again at the interval, or later
-// where the tracker asks for it. Its methods are safe for concurrent use.
+// where the tracker asks for it. Between polls it reads what webhooks named, looks
+// at boards and takes censuses. Its methods are safe for concurrent use.
 type Runner struct {
 	cfg     Config
 	trigger chan struct{}
-	recent  recent // ids that Facts may not have seen yet
-	// failures counts the polls in a row that failed without having advanced.
+	hinted  chan struct{} // has room for one signal that items were named
+
+	// Of Run alone: how many polls in a row failed without having advanced, and
+	// that a bad cursor was reported.
 	failures  int
-	badCursor bool // reported already
+	badCursor bool
+	refetches refetches
+
+	// writing is held to compare changes with the log and append what is new: poll
+	// and webhook may tell the same at once. It guards what follows.
+	writing chan struct{}
+	recent  recent // ids that Facts may not have seen yet
+	lately  lately // statuses likewise
 
 	mu    sync.Mutex
 	state state
@@ -58,7 +67,10 @@ func NewRunner(c Config) *Runner {
 	}
 	c.Logger = c.Logger.With("source", c.Name)
 	c.PollInterval = max(c.PollInterval, minPause)
-	return &Runner{cfg: c, trigger: make(chan struct{}, 1), state: state{dropped: map[flow.Reason]int64{}}}
+	return &Runner{
+		cfg: c, trigger: make(chan struct{}, 1), hinted: make(chan struct{}, 1),
+		writing: make(chan struct{}, 1), state: state{dropped: map[flow.Reason]int64{}, removed: map[string]struct{}{}},
+	}
 }
 
 // PollNow makes the Runner poll at once, or again after the poll that is under
@@ -81,22 +93,27 @@ func (r *Runner) Run(ctx context.Context) error {
 		case <-r.trigger: // this poll is the answer
 		default:
 		}
+		caughtUp := r.caughtUp()
 		err := r.poll(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		pause, wake := r.pause(err)
-		if err == nil && census.due() {
-			err := r.census(ctx)
+		pause := r.pause(err)
+		if err == nil {
+			if !caughtUp {
+				r.dropHints() // this poll has reached them
+			}
+			err = r.observe(ctx)
+			if _, limited := errors.AsType[*RateLimitError](err); !limited && ctx.Err() == nil && census.due() {
+				err = r.census(ctx)
+				census.done(err)
+			}
 			if ctx.Err() != nil {
 				return nil
 			}
-			census.done(err)
-			if _, limited := errors.AsType[*RateLimitError](err); limited {
-				pause, wake = max(pause, r.delay(err)), nil
-			}
+			pause.heed(r, err)
 		}
-		if !sleep(ctx, minPause, nil) || !sleep(ctx, pause-minPause, wake) {
+		if !r.rest(ctx, pause) {
 			return nil
 		}
 	}
@@ -135,13 +152,11 @@ func (r *Runner) poll(ctx context.Context) error {
 
 // A poll is one call of [Source.Poll].
 type poll struct {
-	*Runner
+	intake
 	cursor   Cursor // the stored one
 	revision uint64
-	advanced bool             // the cursor has moved
-	err      error            // of the first batch that could not be taken
-	dropped  int              // invalid changes
-	rejected []flow.Rejection // of the batch at hand
+	advanced bool  // the cursor has moved
+	err      error // of the first batch that could not be taken
 }
 
 func (r *Runner) load(ctx context.Context) (*poll, error) {
@@ -149,7 +164,7 @@ func (r *Runner) load(ctx context.Context) (*poll, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load cursor: %w", err)
 	}
-	return &poll{Runner: r, cursor: cursor, revision: revision}, nil
+	return &poll{intake: intake{Runner: r}, cursor: cursor, revision: revision}, nil
 }
 
 func (p *poll) run(ctx context.Context) error {
@@ -161,19 +176,13 @@ func (p *poll) run(ctx context.Context) error {
 		}
 		err = p.call(ctx, nil)
 	}
-	if more := p.dropped - maxDropLines; more > 0 {
-		p.cfg.Logger.Warn("more invalid changes were dropped", "changes", more)
-	}
+	p.end()
 	return err
 }
 
 // call calls the source and turns a panic into an error.
 func (p *poll) call(ctx context.Context, from Cursor) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &panicError{value: v, stack: debug.Stack()}
-		}
-	}()
+	defer rescue(&err)
 	err = p.cfg.Source.Poll(ctx, from, func(b Batch) error {
 		// After a failure nothing more is taken, even from a source that goes on:
 		// a later cursor would stand for a batch that is not durable (I1).
@@ -196,14 +205,8 @@ func (p *poll) take(ctx context.Context, b Batch) error {
 	if len(b.Cursor) > MaxCursor {
 		return fmt.Errorf("cursor has %d bytes, the limit is %d", len(b.Cursor), MaxCursor)
 	}
-	p.rejected = b.Rejected
-	if err := p.publish(ctx, p.admit(b.Changes)); err != nil {
+	if err := p.intake.take(ctx, b); err != nil {
 		return err
-	}
-	if len(p.rejected) > 0 && p.cfg.Rejections != nil {
-		if err := p.cfg.Rejections.Reject(ctx, p.rejected); err != nil {
-			return fmt.Errorf("record rejections: %w", err)
-		}
 	}
 	// Only now may the cursor stand for the batch (I1).
 	if b.Cursor != nil && !bytes.Equal(b.Cursor, p.cursor) {
@@ -216,117 +219,4 @@ func (p *poll) take(ctx context.Context, b Batch) error {
 	}
 	p.progressed(b)
 	return nil
-}
-
-// maxDropLines bounds the log lines about invalid changes of one poll.
-const maxDropLines = 20
-
-// admit returns the changes that go to the log: complete, valid and, where the
-// source overlaps, not known to be there.
-func (p *poll) admit(changes []flow.Change) []flow.Change {
-	now := time.Now().UTC().Truncate(time.Millisecond)
-	admitted := make([]flow.Change, 0, len(changes))
-	for _, c := range changes {
-		if c.Source == "" {
-			c.Source = p.cfg.Name
-		}
-		if c.ObservedAt.IsZero() {
-			c.ObservedAt = now
-		}
-		if err := c.Validate(); err != nil {
-			p.drop(&c, err)
-			continue
-		}
-		if p.cfg.Overlaps && (p.recent.has(c.Source, c.ID) || p.cfg.Facts != nil && p.cfg.Facts.Known(c.Source, c.ID)) {
-			continue
-		}
-		admitted = append(admitted, c)
-	}
-	return admitted
-}
-
-func (p *poll) drop(c *flow.Change, err error) {
-	reason := flow.ReasonMalformed
-	if invalid, ok := errors.AsType[*flow.InvalidError](err); ok {
-		reason = invalid.Reason
-	}
-	p.rejected = append(p.rejected, flow.Rejection{
-		Index: -1, Subject: "source:" + p.cfg.Name, Source: shorten(c.Source), ID: shorten(c.ID), Reason: reason, Detail: err.Error(),
-	})
-	p.countDropped(reason)
-	if p.dropped++; p.dropped <= maxDropLines {
-		p.cfg.Logger.Warn("invalid change was dropped", "change", shorten(c.ID), "item", shorten(c.Item), "reason", string(reason), "error", err)
-	}
-}
-
-// publish appends changes to the log, those of each source together and in
-// their order, and remembers them.
-func (r *Runner) publish(ctx context.Context, changes []flow.Change) error {
-	for _, group := range bySource(changes) {
-		if err := r.cfg.Publisher.Publish(ctx, group[0].Source, group); err != nil {
-			return fmt.Errorf("publish changes: %w", err)
-		}
-		if r.cfg.Overlaps {
-			for i := range group {
-				r.recent.add(group[i].Source, group[i].ID)
-			}
-		}
-		r.countPublished(len(group))
-	}
-	return nil
-}
-
-// bySource splits changes by source, keeping the order within each.
-func bySource(changes []flow.Change) [][]flow.Change {
-	var groups [][]flow.Change
-	at := map[string]int{}
-	for _, c := range changes {
-		i, ok := at[c.Source]
-		if !ok {
-			i = len(groups)
-			at[c.Source] = i
-			groups = append(groups, nil)
-		}
-		groups[i] = append(groups[i], c)
-	}
-	return groups
-}
-
-// A panicError is a panic of a source.
-type panicError struct {
-	value any
-	stack []byte
-}
-
-func (e *panicError) Error() string { return fmt.Sprintf("source panicked: %v", e.value) }
-
-// failure returns an error's attributes in the log.
-func failure(err error) []any {
-	attrs := []any{"error", err}
-	if p, ok := errors.AsType[*panicError](err); ok {
-		attrs = append(attrs, "stack", string(p.stack))
-	}
-	return attrs
-}
-
-// recent remembers the last ids, at least recentIDs of them and at most twice
-// as many. It bridges the time until Facts has seen what was published.
-type recent struct{ young, old map[fact]struct{} }
-
-type fact struct{ source, id string }
-
-const recentIDs = 1 << 14
-
-func (r *recent) has(source, id string) bool {
-	f := fact{source, id}
-	_, young := r.young[f]
-	_, old := r.old[f]
-	return young || old
-}
-
-func (r *recent) add(source, id string) {
-	if r.young == nil || len(r.young) >= recentIDs {
-		r.young, r.old = map[fact]struct{}{}, r.young
-	}
-	r.young[fact{source, id}] = struct{}{}
 }

@@ -17,40 +17,53 @@ const (
 	maxPauses     = 20               // short ones in a row, without advancing
 )
 
-// pause returns how long to wait after a poll, and the channel that ends the
-// wait early: none after a failure, so that a webhook never hurries a tracker
-// that asked for time.
-func (r *Runner) pause(err error) (time.Duration, <-chan struct{}) {
-	if err == nil {
-		return spread(r.cfg.PollInterval, 10), r.trigger
-	}
-	return r.delay(err), nil
+// A pause is the wait for the next poll. One that stands is ended by nothing: the
+// tracker asked for it, or has failed, so that no webhook hurries it.
+type pause struct {
+	length time.Duration
+	stands bool
 }
 
-// delay returns how long to wait after an error.
-func (r *Runner) delay(err error) time.Duration {
+// pause returns how long to wait after a poll.
+func (r *Runner) pause(err error) pause {
+	if err == nil {
+		return pause{spread(r.cfg.PollInterval, 10), false}
+	}
+	return pause{max(minPause, r.delay(err, r.failures)), true}
+}
+
+// heed lengthens a pause where an error of something else than the poll says
+// that the tracker wants no request.
+func (p *pause) heed(r *Runner, err error) {
+	if _, limited := errors.AsType[*RateLimitError](err); limited {
+		*p = pause{max(p.length, r.delay(err, r.failures)), true}
+	}
+}
+
+// delay returns how long to wait after an error, the last of so many in a row.
+func (r *Runner) delay(err error, failures int) time.Duration {
 	if limit, ok := errors.AsType[*RateLimitError](err); ok {
 		switch wait := time.Until(limit.Until); {
 		case limit.Until.IsZero():
-			return backoff(r.failures + 2) // from 4s up: it does not say how long
+			return backoff(failures + 2) // from 4s up: it does not say how long
 		case wait > 0:
 			return min(wait, maxLimitPause)
 		}
-		return backoff(r.failures) // the instant has passed, so it is no guide
+		return backoff(failures) // the instant has passed, so it is no guide
 	}
 	_, auth := errors.AsType[*AuthError](err)
 	_, config := errors.AsType[*ConfigError](err)
 	if auth || config {
 		return max(refusedPause, r.cfg.PollInterval)
 	}
-	return backoff(r.failures)
+	return backoff(failures)
 }
 
 // paused reports whether an error is a short pause that the tracker asked for,
 // after which the poll goes on. One that gets nowhere for long has failed.
 func (r *Runner) paused(err error) bool {
 	_, limited := errors.AsType[*RateLimitError](err)
-	return limited && r.delay(err) < shortPause && r.failures <= maxPauses
+	return limited && r.delay(err, r.failures) < shortPause && r.failures <= maxPauses
 }
 
 // backoff returns the pause after so many failures in a row: 1s, 2s, 4s up to
@@ -69,18 +82,14 @@ func spread(d time.Duration, parts int64) time.Duration {
 	return d + rand.N(d/time.Duration(parts)+1)
 }
 
-// sleep waits for d, or until wake, and reports whether ctx still lasts.
-func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
+// sleep waits for d and reports whether ctx still lasts.
+func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
 	case <-timer.C:
-	case <-wake:
+		return true
 	}
-	return true
 }

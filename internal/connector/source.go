@@ -116,12 +116,14 @@ type Observation struct {
 // A Receiver is a Source whose tracker can call when something happens.
 type Receiver interface {
 	// Receive checks the signature of a delivery, an [ErrSignature] where it does
-	// not fit, and says what the delivery tells. It is safe for concurrent use,
-	// also during a poll, and may ask the tracker.
+	// not fit or no secret is configured, and says what the delivery tells, an
+	// [ErrDelivery] where it cannot be read. It is safe for concurrent use, also
+	// during a poll, and may ask the tracker.
 	Receive(ctx context.Context, header http.Header, body []byte) (Notice, error)
 	// Refetch reads the items that notices named and emits what they tell as Poll
 	// does, in batches without a cursor. An item that is gone is left out. The
-	// Runner calls it between polls, never during one.
+	// Runner calls it between polls, never during one; after an error it names the
+	// items again, fewer at a time.
 	Refetch(ctx context.Context, items []string, emit func(Batch) error) error
 }
 
@@ -138,6 +140,10 @@ type Notice struct {
 
 // ErrSignature says that a webhook delivery is not signed with the source's secret.
 var ErrSignature = errors.New("signature is missing or wrong")
+
+// ErrDelivery says that a webhook delivery is not what it claims to be, so that
+// sending it again is of no use.
+var ErrDelivery = errors.New("delivery cannot be read")
 
 // A Meter is a Source that counts its requests. Its methods are safe for
 // concurrent use, also during a poll.

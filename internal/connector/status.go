@@ -36,6 +36,11 @@ type Status struct {
 	LastCensus         time.Time // end of the last census that counted; zero: none
 	// CensusError says why the last census did not count; empty where it did.
 	CensusError string
+	// Hints counts the items that webhooks named and that are still to be read.
+	Hints int
+	// RefetchError says why they could not be read the last time, ObserveError
+	// why the statuses in sight could not; empty where they could.
+	RefetchError, ObserveError string
 }
 
 // state is the part of a Runner that Status reads, under its mutex.
@@ -53,6 +58,11 @@ type state struct {
 	dropped     map[flow.Reason]int64
 	lastCensus  time.Time
 	censusError string
+	// removed are the items that webhooks told to be deleted since the last census
+	// that counted.
+	removed                    map[string]struct{}
+	hints                      hints
+	refetchError, observeError string
 }
 
 // Status returns how the Runner is doing.
@@ -87,6 +97,10 @@ func (r *Runner) status() Status {
 		Dropped:     maps.Clone(s.dropped),
 		LastCensus:  s.lastCensus,
 		CensusError: s.censusError,
+		Hints:       len(s.hints.queue),
+
+		RefetchError: s.refetchError,
+		ObserveError: s.observeError,
 	}
 	since := s.began
 	if !s.lastStart.IsZero() {
@@ -110,10 +124,11 @@ func (r *Runner) setBusy(busy bool) {
 	r.state.busy = busy
 }
 
-func (r *Runner) countPublished(n int) {
+// caughtUp reports whether a poll has ever read everything.
+func (r *Runner) caughtUp() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.state.published += int64(n)
+	return r.state.backfill == 1
 }
 
 func (r *Runner) countDropped(reason flow.Reason) {
