@@ -75,16 +75,20 @@ func (c *checkCmd) survey(env *environment, policy *flow.Policy, s *config.Sourc
 	if err == nil {
 		err = c.ask(ctx, env, policy, s, source, &out)
 	}
-	if err != nil {
-		out.Problems = strings.Split(err.Error(), "\n") // several that were joined
-	}
-	out.OK = err == nil
+	out.end(err)
 	if meter, ok := source.(connector.Meter); ok {
 		if n, known := meter.RateLimitRemaining(); known {
 			out.RateLimit = &n
 		}
 	}
 	return out
+}
+
+// end notes how the asking ended.
+func (s *surveyed) end(err error) {
+	if s.OK = err == nil; !s.OK {
+		s.Problems = strings.Split(err.Error(), "\n") // several that were joined
+	}
 }
 
 func (c *checkCmd) ask(ctx context.Context, env *environment, policy *flow.Policy, s *config.Source, source connector.Source, out *surveyed) error {
