@@ -21,7 +21,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/flowmetrics/flowmetrics/internal/connector"
-	"github.com/flowmetrics/flowmetrics/internal/connector/connectortest"
 	"github.com/flowmetrics/flowmetrics/internal/connector/file"
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
@@ -162,18 +161,6 @@ func TestPollKeepsTheLinesOwnSource(t *testing.T) {
 	}
 	if at := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC); b.Changes[0].At != at {
 		t.Errorf("at is %#v, want %#v", b.Changes[0].At, at)
-	}
-}
-
-func TestConformance(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "changes.jsonl")
-	write(t, path, rows(0, 1900))
-	err := connectortest.Test(t.Context(), connectortest.Harness{
-		New:  func() connector.Source { return file.New("events", path, nil) },
-		Grow: func() error { appendTo(t, path, rows(1900, 1903)); return nil },
-	})
-	if err != nil {
-		t.Error(err)
 	}
 }
 

@@ -73,8 +73,11 @@ func missing(err error) bool {
 	return false
 }
 
-// unavailable is missing, or closed to this user.
-func unavailable(err error) bool { return missing(err) || statusOf(err) == http.StatusForbidden }
+// unavailable is missing, or closed to this user; not closed for a while.
+func unavailable(err error) bool {
+	_, limited := errors.AsType[*connector.RateLimitError](err)
+	return missing(err) || statusOf(err) == http.StatusForbidden && !limited
+}
 
 // forgotten reports whether an error may mean that the site does not know a
 // page token any more.

@@ -11,33 +11,8 @@ import (
 	"time"
 
 	"github.com/flowmetrics/flowmetrics/internal/connector"
-	"github.com/flowmetrics/flowmetrics/internal/connector/connectortest"
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
-
-// TestConformance holds the source to the promises of all sources.
-func TestConformance(t *testing.T) {
-	for name, o := range map[string]FakeOptions{
-		"cloud":       {PageSize: 3, InlineHistories: 40},
-		"data center": {PageSize: 3, DataCenter: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := world(NewFake(o))
-			err := connectortest.Test(t.Context(), connectortest.Harness{
-				New: func() connector.Source { return newSource(t, f) },
-				Grow: func() error {
-					id := f.Create(day(7), "PAY", "Bug", "Backlog", "Grown")
-					f.Edit(day(8), id, SetStatus("In Progress"))
-					return nil
-				},
-				BornOnce: true,
-			})
-			if err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
 
 // store is a log and a store of cursors in memory.
 type store struct {

@@ -1,0 +1,210 @@
+package connectortest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/flowmetrics/flowmetrics/internal/connector"
+)
+
+// increment reads what is new again and again, with the same source and with
+// new ones.
+func (k *kit) increment() {
+	k.start(time.UTC)
+	k.world()
+	s := k.source(k.few())
+	readings := []*reading{k.ok(k.poll(s, nil))}
+	for n := range 6 {
+		if n%3 < 2 {
+			k.move(k.create(n))
+			k.move(k.items[n])
+		} // else nothing happens
+		if n%2 == 1 {
+			s = k.source(k.few())
+		}
+		readings = append(readings, k.ok(k.poll(s, readings[n].cursor)))
+		if problems := compare(k.script, k.union(readings...), k.h.field()); len(problems) > 0 {
+			k.fail("poll %d goes on from cursor %s:\n%s", n+2, readings[n].cursor, strings.Join(problems, "\n"))
+			return
+		}
+	}
+}
+
+// pages reads everything in several batches.
+func (k *kit) pages() *reading {
+	k.Helper()
+	k.start(time.UTC)
+	k.world()
+	all := k.all(k.few())
+	if len(all.cursors) < 2 {
+		k.Fatalf("want several batches of %d items with pages of %d, got %d: Tracker.New must hand on Options.PageSize, and Poll must emit page by page",
+			len(k.items), 2*k.h.pageSize(), len(all.cursors))
+	}
+	return all
+}
+
+func (k *kit) resume() {
+	all := k.pages()
+	for n := range all.cursors {
+		rest := k.ok(k.poll(k.source(k.few()), all.cursors[n]))
+		if problems := compare(k.script, k.union(all.head(n), rest), k.h.field()); len(problems) > 0 {
+			k.fail("a restart from the cursor of batch %d of %d, %s:\n%s", n+1, len(all.cursors), all.cursors[n], strings.Join(problems, "\n"))
+			return
+		}
+	}
+}
+
+func (k *kit) emitError() {
+	all := k.pages()
+	for n := range all.cursors {
+		s := k.source(k.few())
+		first := k.pollWith(k.Context(), s, nil, func(batch int) error {
+			if batch == n {
+				return errEmit
+			}
+			return nil
+		})
+		if !errors.Is(first.err, errEmit) {
+			k.fail("emit failed at batch %d: want Poll to return that error, got %v", n+1, first.err)
+			return
+		}
+		for name, next := range map[string]connector.Source{"the same source": s, "a new source": k.source(k.few())} {
+			rest := k.ok(k.poll(next, first.cursor))
+			if problems := compare(k.script, k.union(first, rest), k.h.field()); len(problems) > 0 {
+				k.fail("emit failed at batch %d, and %s went on from cursor %s:\n%s", n+1, name, first.cursor, strings.Join(problems, "\n"))
+				return
+			}
+		}
+	}
+}
+
+// cancel ends the context before a poll, in an emit and in requests.
+func (k *kit) cancel() {
+	k.pages()
+	before := goroutines()
+	ended, cancel := context.WithCancel(k.Context())
+	cancel()
+	r := k.pollWith(ended, k.source(k.few()), nil, func(int) error { return nil })
+	k.canceled(r, "before Poll", 0)
+	ended, cancel = context.WithCancel(k.Context())
+	r = k.pollWith(ended, k.source(k.few()), nil, func(int) error { cancel(); return nil })
+	k.canceled(r, "while the first batch was taken", 1)
+	k.leaked(before)
+	if !k.has(HTTP) {
+		return
+	}
+	k.all(k.few())
+	for n := range min(k.wire.count(), 8) {
+		before := goroutines()
+		ended, cancel := context.WithCancel(k.Context())
+		s := k.source(k.few())
+		k.wire.before = func(request int, r *http.Request) (*http.Response, error) {
+			if request <= n {
+				return nil, nil
+			}
+			cancel()
+			select {
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			case <-time.After(time.Second):
+				return nil, errDeaf
+			}
+		}
+		r := k.pollWith(ended, s, nil, func(int) error { return nil })
+		cancel()
+		k.canceled(r, fmt.Sprintf("during request %d", n+1), len(r.cursors))
+		k.leaked(before)
+	}
+}
+
+var errDeaf = errors.New("the request goes on although the context has ended")
+
+func (k *kit) canceled(r *reading, when string, batches int) {
+	k.Helper()
+	if !errors.Is(r.err, context.Canceled) || len(r.cursors) > batches {
+		k.fail("the context ended %s: want Poll to return context.Canceled after %d batches, got %v after %d", when, batches, r.err, len(r.cursors))
+	}
+}
+
+// leaked waits until no goroutine is left that was not there before.
+func (k *kit) leaked(before map[string]string) {
+	k.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	var left string
+	for range 400 {
+		left = ""
+		for id, stack := range goroutines() {
+			if _, old := before[id]; !old {
+				left = stack
+			}
+		}
+		if left == "" {
+			return
+		}
+		<-tick.C
+	}
+	k.fail("a goroutine is left behind after the context of Poll has ended:\n%s", left)
+}
+
+// goroutines returns the stacks of all goroutines by id, without those of
+// net/http for connections, which outlive a request.
+func goroutines() map[string]string {
+	text := make([]byte, 4<<20)
+	text = text[:runtime.Stack(text, true)]
+	found := map[string]string{}
+	for stack := range strings.SplitSeq(string(text), "\n\n") {
+		id, _, _ := strings.Cut(stack, " [")
+		if !strings.Contains(stack, "net/http.(*persistConn)") && !strings.Contains(stack, "net/http.(*conn)") &&
+			!strings.Contains(stack, "net/http.(*Server)") && !strings.Contains(stack, "net/http.(*Transport)") {
+			found[id] = stack
+		}
+	}
+	return found
+}
+
+// cursors checks that a cursor of somebody else's is no silent success.
+func (k *kit) cursors() {
+	all := k.pages()
+	foreign := map[string]string{
+		"garbage":    "\x00garbage",
+		"half JSON":  "{",
+		"a number":   "0",
+		"null":       "null",
+		"the future": `{"v":1000000}`,
+	}
+	last := all.cursors[len(all.cursors)-1]
+	var fields map[string]any
+	if json.Unmarshal(last, &fields) == nil {
+		for _, name := range []string{"v", "version"} {
+			if v, ok := fields[name].(float64); ok {
+				fields[name] = v + 1
+				next, err := json.Marshal(fields)
+				if err != nil {
+					k.Fatal(err)
+				}
+				foreign["the next version"] = string(next)
+			}
+		}
+	}
+	for what, cursor := range foreign {
+		if r := k.poll(k.source(k.few()), connector.Cursor(cursor)); !errors.Is(r.err, connector.ErrCursor) {
+			k.fail("cursor %q (%s): want an error that wraps connector.ErrCursor, got %v", cursor, what, r.err)
+		}
+	}
+	half := k.poll(k.source(k.few()), last[:len(last)/2])
+	if half.err == nil && len(compare(k.script, half.changes, k.h.field())) > 0 || half.err != nil && !errors.Is(half.err, connector.ErrCursor) {
+		k.fail("half of cursor %q: want connector.ErrCursor, or everything from the beginning, got %d facts and %v", last, len(half.changes), half.err)
+	}
+	for _, old := range k.h.OldCursors {
+		if r := k.poll(k.source(k.few()), old); r.err != nil {
+			k.fail("cursor %q was stored by an earlier version: want it to be understood, got %v", old, r.err)
+		}
+	}
+}
