@@ -1,0 +1,400 @@
+package github
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// graphql answers the queries of the connector. It knows the few types that
+// these ask for and refuses every field and type that it does not know, as
+// GitHub does. That the queries fit GitHub's own schema, and the answers the
+// queries, is what tests check.
+func (f *Fake) graphql(r *http.Request, _ string) answer {
+	if f.opts.NoGraphQL {
+		return message(http.StatusNotFound, "Not Found")
+	}
+	if r.Header.Get("Authorization") == "" {
+		return message(http.StatusUnauthorized, "This endpoint requires you to be authenticated.")
+	}
+	var in struct {
+		Query     string         `json:"query"`
+		Variables map[string]any `json:"variables"`
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+	if err != nil || json.Unmarshal(body, &in) != nil {
+		return message(http.StatusBadRequest, "Problems parsing JSON")
+	}
+	selected, err := readGraphQuery(in.Query)
+	if err != nil {
+		return graphErrors(object{"message": err.Error()})
+	}
+	if f.opts.NoTimelineStatus && strings.Contains(in.Query, "ProjectV2ItemStatusChangedEvent") {
+		return graphErrors(object{
+			"message":    "No such type ProjectV2ItemStatusChangedEvent, so it can't be a fragment condition",
+			"extensions": object{"code": "undefinedType", "typeName": "ProjectV2ItemStatusChangedEvent"},
+		})
+	}
+	if scopes := f.opts.Scopes; scopes != "" && !strings.Contains(scopes, "project") && strings.Contains(in.Query, "projectV2") {
+		return graphErrors(object{"type": "INSUFFICIENT_SCOPES", "message": "Your token has not been granted the required scopes to execute this query."})
+	}
+	g := &graphRun{fake: f, vars: in.Variables}
+	data := g.pick(selected, g.root(), nil)
+	if g.invalid {
+		return graphErrors(g.errors...)
+	}
+	answered := object{"data": data}
+	if len(g.errors) > 0 {
+		answered["errors"] = g.errors
+	}
+	return answer{status: http.StatusOK, body: answered}
+}
+
+func graphErrors(errors ...object) answer {
+	return answer{status: http.StatusOK, body: object{"errors": errors}}
+}
+
+// A graphField is one selected field, or an inline fragment on a type.
+type graphField struct {
+	name, as string // as: the key in the answer
+	on       string
+	args     string // as written
+	fields   []graphField
+}
+
+// graphReader reads the selections of a query. Named fragments and directives
+// are not for it.
+type graphReader struct{ tokens []string }
+
+var graphTokens = regexp.MustCompile(`#[^\n]*|"(?:[^"\\]|\\.)*"|\.\.\.|[A-Za-z_]\w*|-?\d+|[^\s,]`)
+
+func readGraphQuery(text string) ([]graphField, error) {
+	r := graphReader{tokens: slices.DeleteFunc(graphTokens.FindAllString(text, -1), func(t string) bool { return t[0] == '#' })}
+	if r.next() != "query" {
+		return nil, fmt.Errorf("a query is expected")
+	}
+	for r.peek() != "{" {
+		if r.peek() == "" {
+			return nil, fmt.Errorf("unexpected end of the query")
+		}
+		if r.next() == "(" {
+			r.arguments()
+		}
+	}
+	fields, err := r.selections()
+	if err == nil && r.peek() != "" {
+		err = fmt.Errorf("unexpected %q after the query", r.peek())
+	}
+	return fields, err
+}
+
+func (r *graphReader) peek() string {
+	if len(r.tokens) == 0 {
+		return ""
+	}
+	return r.tokens[0]
+}
+
+func (r *graphReader) next() string {
+	t := r.peek()
+	if t != "" {
+		r.tokens = r.tokens[1:]
+	}
+	return t
+}
+
+// arguments reads up to the parenthesis that ends them.
+func (r *graphReader) arguments() string {
+	var args []string
+	for t := r.next(); t != ")" && t != ""; t = r.next() {
+		args = append(args, t)
+	}
+	return strings.Join(args, " ")
+}
+
+func (r *graphReader) selections() (fields []graphField, err error) {
+	r.next() // the brace
+	for r.peek() != "}" {
+		var field graphField
+		switch t := r.next(); {
+		case t == "...":
+			if r.next() != "on" {
+				return nil, fmt.Errorf("only fragments on a type are understood")
+			}
+			field.on = r.next()
+		case t != "" && (t[0] == '_' || t[0] >= 'A' && t[0] <= 'Z' || t[0] >= 'a' && t[0] <= 'z'):
+			field.name, field.as = t, t
+			if r.peek() == ":" {
+				r.next()
+				field.name = r.next()
+			}
+			if r.peek() == "(" {
+				r.next()
+				field.args = r.arguments()
+			}
+		default:
+			return nil, fmt.Errorf("unexpected %q in the query", t)
+		}
+		if r.peek() == "{" {
+			if field.fields, err = r.selections(); err != nil {
+				return nil, err
+			}
+		}
+		fields = append(fields, field)
+	}
+	r.next()
+	return fields, nil
+}
+
+// graphRun is the answering of one query.
+type graphRun struct {
+	fake    *Fake
+	vars    map[string]any
+	errors  []object
+	invalid bool // the query does not fit the schema, so that there is no data
+}
+
+// A lazy value depends on the arguments of its field, and may be asked for
+// where it is in the answer.
+type lazy = func(args string, path []any) any
+
+// graphOn tells which interfaces the known types have.
+var graphOn = map[string]string{"Organization": "ProjectV2Owner"}
+
+// pick returns of a value what is selected.
+func (g *graphRun) pick(fields []graphField, value any, path []any) any {
+	switch v := value.(type) {
+	case []any:
+		picked := make([]any, len(v))
+		for k, e := range v {
+			picked[k] = g.pick(fields, e, append(path[:len(path):len(path)], k))
+		}
+		return picked
+	case object:
+		picked := make(object)
+		g.pickInto(picked, fields, v, path)
+		return picked
+	}
+	return value
+}
+
+func (g *graphRun) pickInto(picked object, fields []graphField, from object, path []any) {
+	kind, _ := from["__typename"].(string)
+	for _, field := range fields {
+		if field.on != "" {
+			if field.on == kind || graphOn[kind] == field.on {
+				g.pickInto(picked, field.fields, from, path)
+			}
+			continue
+		}
+		value, known := from[field.name]
+		if !known {
+			g.invalid = true
+			g.errors = append(g.errors, object{
+				"message": fmt.Sprintf("Field '%s' doesn't exist on type '%s'", field.name, kind), "path": append([]any{"query"}, path...),
+				"extensions": object{"code": "undefinedField", "typeName": kind, "fieldName": field.name},
+			})
+			continue
+		}
+		at := append(path[:len(path):len(path)], field.as)
+		if ask, ok := value.(lazy); ok {
+			value = ask(field.args, at)
+		}
+		picked[field.as] = g.pick(field.fields, value, at)
+	}
+}
+
+func (g *graphRun) notFound(path []any, format string, args ...any) {
+	g.errors = append(g.errors, object{"type": "NOT_FOUND", "path": path, "message": fmt.Sprintf(format, args...)})
+}
+
+func (g *graphRun) text(variable string) string {
+	text, _ := g.vars[variable].(string)
+	return text
+}
+
+func (g *graphRun) root() object {
+	return object{
+		"__typename": "Query",
+		"node":       lazy(func(_ string, path []any) any { return g.node(g.text("id"), path) }),
+		"nodes": lazy(func(_ string, path []any) any {
+			ids, _ := g.vars["ids"].([]any)
+			if len(ids) > 100 {
+				g.errors = append(g.errors, object{"type": "ARGUMENT_LIMIT", "path": path, "message": "You may not provide more than 100 node ids."})
+				return nil
+			}
+			nodes := []any{}
+			for k, id := range ids {
+				text, _ := id.(string)
+				nodes = append(nodes, g.node(text, append(path[:len(path):len(path)], k)))
+			}
+			return nodes
+		}),
+		"repositoryOwner": lazy(func(string, []any) any { return g.owner(g.text("owner")) }),
+		"rateLimit":       object{"__typename": "RateLimit", "limit": 5000, "remaining": 4999, "cost": 1, "used": 1},
+	}
+}
+
+func (g *graphRun) node(id string, path []any) any {
+	switch n := g.fake.nodes[id].(type) {
+	case *fakeIssue:
+		return g.issue(n)
+	case *fakeCard:
+		return g.card(n)
+	case *fakeBoard:
+		return g.board(n)
+	}
+	g.notFound(path, "Could not resolve to a node with the global id of '%s'", id)
+	return nil
+}
+
+func (g *graphRun) owner(login string) any {
+	own := func(r *fakeRepo) bool { return strings.EqualFold(r.owner, login) }
+	has := func(b *fakeBoard) bool { return strings.EqualFold(b.owner, login) }
+	if !slices.ContainsFunc(g.fake.repos, own) && !slices.ContainsFunc(g.fake.boards, has) {
+		return nil
+	}
+	return object{
+		"__typename": "Organization", "login": login,
+		"projectV2": lazy(func(_ string, path []any) any {
+			number, _ := g.vars["number"].(float64)
+			k := slices.IndexFunc(g.fake.boards, func(b *fakeBoard) bool { return has(b) && b.number == int(number) })
+			if k < 0 {
+				g.notFound(path, "Could not resolve to a ProjectV2 with the number %d.", int(number))
+				return nil
+			}
+			return g.board(g.fake.boards[k])
+		}),
+	}
+}
+
+func (g *graphRun) board(b *fakeBoard) object {
+	return object{
+		"__typename": "ProjectV2", "id": b.node(), "number": b.number, "title": fmt.Sprintf("Board %d", b.number),
+		"items": lazy(func(args string, _ []any) any {
+			return g.page(args, len(b.cards), func(k int) any { return g.card(b.cards[k]) })
+		}),
+		"field": lazy(func(args string, _ []any) any {
+			if !strings.Contains(args, `"Status"`) {
+				return nil
+			}
+			options := []any{}
+			for _, o := range b.options {
+				options = append(options, object{"__typename": "ProjectV2SingleSelectFieldOption", "id": o.id, "name": o.name})
+			}
+			return object{"__typename": "ProjectV2SingleSelectField", "id": b.fieldNode(), "name": "Status", "options": options}
+		}),
+	}
+}
+
+func (g *graphRun) card(c *fakeCard) object {
+	return object{
+		"__typename": "ProjectV2Item", "id": c.node(), "type": "ISSUE", "isArchived": false,
+		"createdAt": stamp(c.added), "updatedAt": stamp(c.set),
+		"project": lazy(func(string, []any) any { return g.board(c.board) }),
+		"content": lazy(func(string, []any) any { return g.issue(c.issue) }),
+		"fieldValueByName": lazy(func(args string, _ []any) any {
+			if c.option == nil || !strings.Contains(args, `"Status"`) {
+				return nil
+			}
+			return object{
+				"__typename": "ProjectV2ItemFieldSingleSelectValue", "id": nodeID("PVTFSV", c.id),
+				"optionId": c.option.id, "name": c.option.name, "createdAt": stamp(c.added), "updatedAt": stamp(c.set),
+			}
+		}),
+	}
+}
+
+// issue shows an issue, or the pull request that it is.
+func (g *graphRun) issue(i *fakeIssue) object {
+	o := object{
+		"__typename": "Issue", "id": i.node(), "fullDatabaseId": strconv.FormatInt(i.id, 10), "number": i.number, "title": i.title,
+		"url": i.page(hookBase), "createdAt": stamp(i.created), "updatedAt": stamp(i.updated), "closedAt": stampOrNull(i.closed),
+		"state": strings.ToUpper(i.state()), "repository": object{"__typename": "Repository", "id": nodeID("R", i.repo.id), "nameWithOwner": i.repo.full()},
+		"timelineItems": lazy(func(args string, _ []any) any {
+			var shown []any
+			for _, e := range i.events {
+				if entry := showGraphEvent(e); entry != nil && strings.Contains(" "+args+" ", " "+graphEvents[e.kind].item+" ") {
+					shown = append(shown, entry)
+				}
+			}
+			return g.page(args, len(shown), func(k int) any { return shown[k] })
+		}),
+	}
+	if p := i.pull; p != nil {
+		o["__typename"], o["fullDatabaseId"] = "PullRequest", strconv.FormatInt(p.id, 10)
+		o["merged"], o["mergedAt"] = !p.merged.IsZero(), stampOrNull(p.merged)
+		if !p.merged.IsZero() {
+			o["state"] = "MERGED"
+		}
+		o["closingIssuesReferences"] = lazy(func(args string, _ []any) any {
+			return g.page(args, len(p.closes), func(k int) any { return g.issue(p.closes[k]) })
+		})
+	}
+	return o
+}
+
+// graphEvents gives GraphQL's names of the kinds of events.
+var graphEvents = map[string]struct{ kind, item string }{
+	"closed":                         {"ClosedEvent", "CLOSED_EVENT"},
+	"reopened":                       {"ReopenedEvent", "REOPENED_EVENT"},
+	"merged":                         {"MergedEvent", "MERGED_EVENT"},
+	"review_requested":               {"ReviewRequestedEvent", "REVIEW_REQUESTED_EVENT"},
+	"reviewed":                       {"PullRequestReview", "PULL_REQUEST_REVIEW"},
+	"added_to_project_v2":            {"AddedToProjectV2Event", "ADDED_TO_PROJECT_V2_EVENT"},
+	"removed_from_project_v2":        {"RemovedFromProjectV2Event", "REMOVED_FROM_PROJECT_V2_EVENT"},
+	"project_v2_item_status_changed": {"ProjectV2ItemStatusChangedEvent", "PROJECT_V2_ITEM_STATUS_CHANGED_EVENT"},
+}
+
+func showGraphEvent(e *fakeEvent) any {
+	kind := graphEvents[e.kind].kind
+	if kind == "" {
+		return nil
+	}
+	o := object{"__typename": kind, "id": e.node(), "createdAt": stamp(e.at)}
+	if e.kind == "reviewed" {
+		o["submittedAt"], o["state"] = stamp(e.at), strings.ToUpper(e.reason)
+	}
+	if e.board != nil {
+		o["project"] = object{"__typename": "ProjectV2", "id": e.board.node(), "number": e.board.number}
+	}
+	if e.kind == "project_v2_item_status_changed" {
+		o["previousStatus"], o["status"] = e.from, e.to
+	}
+	return o
+}
+
+// page shows one page of a connection: as many rows as asked for, beginning
+// after the variable after where the arguments name it.
+func (g *graphRun) page(args string, rows int, show func(k int) any) any {
+	first, start := 100, 0
+	if m := regexp.MustCompile(`first : (\d+)`).FindStringSubmatch(args); m != nil {
+		first, _ = strconv.Atoi(m[1])
+	}
+	if strings.Contains(args, "after : $ after") {
+		var after place
+		if decodeCursor(g.text("after"), &after) {
+			start = int(after.ID)
+		}
+	}
+	start = min(start, rows)
+	end := min(start+min(first, g.fake.opts.PageSize), rows)
+	nodes := []any{}
+	for k := start; k < end; k++ {
+		nodes = append(nodes, show(k))
+	}
+	cursor := any(nil)
+	if end > start {
+		cursor = encodeCursor(place{At: time.Unix(0, 0).UTC(), ID: int64(end)})
+	}
+	return object{
+		"nodes": nodes, "totalCount": rows,
+		"pageInfo": object{"hasNextPage": end < rows, "hasPreviousPage": start > 0, "endCursor": cursor},
+	}
+}
