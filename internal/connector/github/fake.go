@@ -111,9 +111,9 @@ func (i *fakeIssue) state() string {
 // node returns the node id, which for a pull request is that of the pull.
 func (i *fakeIssue) node() string {
 	if i.pull != nil {
-		return nodeID("PR", i.pull.id)
+		return fakeNodeID("PR", i.pull.id)
 	}
-	return nodeID("I", i.id)
+	return fakeNodeID("I", i.id)
 }
 
 type fakePull struct {
@@ -138,8 +138,8 @@ type fakeEvent struct {
 	board    *fakeBoard
 }
 
-// nodeID returns an opaque id of the form of GitHub's.
-func nodeID(kind string, id int64) string {
+// fakeNodeID returns an opaque id of the form of GitHub's.
+func fakeNodeID(kind string, id int64) string {
 	return kind + "_kwDO" + strings.ToUpper(strconv.FormatInt(id, 36))
 }
 
@@ -329,7 +329,7 @@ func (f *Fake) label(at time.Time, i *fakeIssue, name string) {
 	l := i.repo.label(name)
 	i.labels = append(i.labels, l)
 	f.add(at, i, fakeEvent{kind: "labeled", label: l})
-	f.hookIssue(at, "labeled", i, object{"label": showLabel(hookBase, i.repo, l)})
+	f.hookIssue(at, "labeled", i, object{"label": showLabel(fakeHookBase, i.repo, l)})
 }
 
 // Unlabel removes a label from an issue.
@@ -344,7 +344,7 @@ func (f *Fake) Unlabel(at time.Time, id, name string) {
 	}
 	i.labels = slices.Delete(i.labels, k, k+1)
 	f.add(at, i, fakeEvent{kind: "unlabeled", label: l})
-	f.hookIssue(at, "unlabeled", i, object{"label": showLabel(hookBase, i.repo, l)})
+	f.hookIssue(at, "unlabeled", i, object{"label": showLabel(fakeHookBase, i.repo, l)})
 }
 
 // Assign adds an assignee by login.
@@ -357,7 +357,7 @@ func (f *Fake) Assign(at time.Time, id, login string) {
 func (f *Fake) assign(at time.Time, i *fakeIssue, login string) {
 	i.assignees = append(i.assignees, login)
 	f.add(at, i, fakeEvent{kind: "assigned", who: login})
-	f.hookIssue(at, "assigned", i, object{"assignee": showUser(hookBase, login)})
+	f.hookIssue(at, "assigned", i, object{"assignee": showUser(fakeHookBase, login)})
 }
 
 // Unassign removes an assignee.
@@ -371,7 +371,7 @@ func (f *Fake) Unassign(at time.Time, id, login string) {
 	}
 	i.assignees = slices.Delete(i.assignees, k, k+1)
 	f.add(at, i, fakeEvent{kind: "unassigned", who: login})
-	f.hookIssue(at, "unassigned", i, object{"assignee": showUser(hookBase, login)})
+	f.hookIssue(at, "unassigned", i, object{"assignee": showUser(fakeHookBase, login)})
 }
 
 // SetType gives an issue a type, or none.
@@ -557,7 +557,7 @@ func (f *Fake) RequestReview(at time.Time, id string) {
 	defer f.mu.Unlock()
 	i := f.pull(id)
 	f.add(at, i, fakeEvent{kind: "review_requested", who: fakeReviewer})
-	f.hookPull(at, "review_requested", i, object{"requested_reviewer": showUser(hookBase, fakeReviewer)})
+	f.hookPull(at, "review_requested", i, object{"requested_reviewer": showUser(fakeHookBase, fakeReviewer)})
 }
 
 // RequestChanges is a review that asks for changes.

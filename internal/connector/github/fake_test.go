@@ -41,7 +41,7 @@ func fakeDecode(t testing.TB, w *httptest.ResponseRecorder, v any) {
 // fakeQuery sends a query and returns its data, unless there are errors.
 func fakeQuery(t testing.TB, f *Fake, query string, variables object) (data, errors string) {
 	t.Helper()
-	r := httptest.NewRequest("POST", "/graphql", strings.NewReader(string(marshal(object{"query": query, "variables": variables}))))
+	r := httptest.NewRequest("POST", "/graphql", strings.NewReader(string(mustMarshal(object{"query": query, "variables": variables}))))
 	r.Header.Set("Authorization", "Bearer any")
 	w := httptest.NewRecorder()
 	f.ServeHTTP(w, r)

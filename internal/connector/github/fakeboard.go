@@ -28,9 +28,9 @@ type fakeCard struct {
 	added, set time.Time   // set: when the status became what it is
 }
 
-func (b *fakeBoard) node() string      { return nodeID("PVT", b.id) }
-func (b *fakeBoard) fieldNode() string { return nodeID("PVTSSF", b.field) }
-func (c *fakeCard) node() string       { return nodeID("PVTI", c.id) }
+func (b *fakeBoard) node() string      { return fakeNodeID("PVT", b.id) }
+func (b *fakeBoard) fieldNode() string { return fakeNodeID("PVTSSF", b.field) }
+func (c *fakeCard) node() string       { return fakeNodeID("PVTI", c.id) }
 
 func (c *fakeCard) status() string {
 	if c.option == nil {

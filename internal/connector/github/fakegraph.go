@@ -16,12 +16,12 @@ import (
 // these ask for and refuses every field and type that it does not know, as
 // GitHub does. That the queries fit GitHub's own schema, and the answers the
 // queries, is what tests check.
-func (f *Fake) graphql(r *http.Request, _ string) answer {
+func (f *Fake) graphql(r *http.Request, _ string) fakeAnswer {
 	if f.opts.NoGraphQL {
-		return message(http.StatusNotFound, "Not Found")
+		return fakeMessage(http.StatusNotFound, "Not Found")
 	}
 	if r.Header.Get("Authorization") == "" {
-		return message(http.StatusUnauthorized, "This endpoint requires you to be authenticated.")
+		return fakeMessage(http.StatusUnauthorized, "This endpoint requires you to be authenticated.")
 	}
 	var in struct {
 		Query     string         `json:"query"`
@@ -29,53 +29,53 @@ func (f *Fake) graphql(r *http.Request, _ string) answer {
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
 	if err != nil || json.Unmarshal(body, &in) != nil {
-		return message(http.StatusBadRequest, "Problems parsing JSON")
+		return fakeMessage(http.StatusBadRequest, "Problems parsing JSON")
 	}
-	selected, err := readGraphQuery(in.Query)
+	selected, err := readFakeGraphQuery(in.Query)
 	if err != nil {
-		return graphErrors(object{"message": err.Error()})
+		return fakeGraphErrors(object{"message": err.Error()})
 	}
 	if f.opts.NoTimelineStatus && strings.Contains(in.Query, "ProjectV2ItemStatusChangedEvent") {
-		return graphErrors(object{
+		return fakeGraphErrors(object{
 			"message":    "No such type ProjectV2ItemStatusChangedEvent, so it can't be a fragment condition",
 			"extensions": object{"code": "undefinedType", "typeName": "ProjectV2ItemStatusChangedEvent"},
 		})
 	}
 	if scopes := f.opts.Scopes; scopes != "" && !strings.Contains(scopes, "project") && strings.Contains(in.Query, "projectV2") {
-		return graphErrors(object{"type": "INSUFFICIENT_SCOPES", "message": "Your token has not been granted the required scopes to execute this query."})
+		return fakeGraphErrors(object{"type": "INSUFFICIENT_SCOPES", "message": "Your token has not been granted the required scopes to execute this query."})
 	}
-	g := &graphRun{fake: f, vars: in.Variables}
+	g := &fakeGraphRun{fake: f, vars: in.Variables}
 	data := g.pick(selected, g.root(), nil)
 	if g.invalid {
-		return graphErrors(g.errors...)
+		return fakeGraphErrors(g.errors...)
 	}
 	answered := object{"data": data}
 	if len(g.errors) > 0 {
 		answered["errors"] = g.errors
 	}
-	return answer{status: http.StatusOK, body: answered}
+	return fakeAnswer{status: http.StatusOK, body: answered}
 }
 
-func graphErrors(errors ...object) answer {
-	return answer{status: http.StatusOK, body: object{"errors": errors}}
+func fakeGraphErrors(errors ...object) fakeAnswer {
+	return fakeAnswer{status: http.StatusOK, body: object{"errors": errors}}
 }
 
-// A graphField is one selected field, or an inline fragment on a type.
-type graphField struct {
+// A fakeGraphField is one selected field, or an inline fragment on a type.
+type fakeGraphField struct {
 	name, as string // as: the key in the answer
 	on       string
 	args     string // as written
-	fields   []graphField
+	fields   []fakeGraphField
 }
 
-// graphReader reads the selections of a query. Named fragments and directives
+// fakeGraphReader reads the selections of a query. Named fragments and directives
 // are not for it.
-type graphReader struct{ tokens []string }
+type fakeGraphReader struct{ tokens []string }
 
-var graphTokens = regexp.MustCompile(`#[^\n]*|"(?:[^"\\]|\\.)*"|\.\.\.|[A-Za-z_]\w*|-?\d+|[^\s,]`)
+var fakeGraphTokens = regexp.MustCompile(`#[^\n]*|"(?:[^"\\]|\\.)*"|\.\.\.|[A-Za-z_]\w*|-?\d+|[^\s,]`)
 
-func readGraphQuery(text string) ([]graphField, error) {
-	r := graphReader{tokens: slices.DeleteFunc(graphTokens.FindAllString(text, -1), func(t string) bool { return t[0] == '#' })}
+func readFakeGraphQuery(text string) ([]fakeGraphField, error) {
+	r := fakeGraphReader{tokens: slices.DeleteFunc(fakeGraphTokens.FindAllString(text, -1), func(t string) bool { return t[0] == '#' })}
 	if r.next() != "query" {
 		return nil, fmt.Errorf("a query is expected")
 	}
@@ -94,14 +94,14 @@ func readGraphQuery(text string) ([]graphField, error) {
 	return fields, err
 }
 
-func (r *graphReader) peek() string {
+func (r *fakeGraphReader) peek() string {
 	if len(r.tokens) == 0 {
 		return ""
 	}
 	return r.tokens[0]
 }
 
-func (r *graphReader) next() string {
+func (r *fakeGraphReader) next() string {
 	t := r.peek()
 	if t != "" {
 		r.tokens = r.tokens[1:]
@@ -110,7 +110,7 @@ func (r *graphReader) next() string {
 }
 
 // arguments reads up to the parenthesis that ends them.
-func (r *graphReader) arguments() string {
+func (r *fakeGraphReader) arguments() string {
 	var args []string
 	for t := r.next(); t != ")" && t != ""; t = r.next() {
 		args = append(args, t)
@@ -118,10 +118,10 @@ func (r *graphReader) arguments() string {
 	return strings.Join(args, " ")
 }
 
-func (r *graphReader) selections() (fields []graphField, err error) {
+func (r *fakeGraphReader) selections() (fields []fakeGraphField, err error) {
 	r.next() // the brace
 	for r.peek() != "}" {
-		var field graphField
+		var field fakeGraphField
 		switch t := r.next(); {
 		case t == "...":
 			if r.next() != "on" {
@@ -152,23 +152,23 @@ func (r *graphReader) selections() (fields []graphField, err error) {
 	return fields, nil
 }
 
-// graphRun is the answering of one query.
-type graphRun struct {
+// fakeGraphRun is the answering of one query.
+type fakeGraphRun struct {
 	fake    *Fake
 	vars    map[string]any
 	errors  []object
 	invalid bool // the query does not fit the schema, so that there is no data
 }
 
-// A lazy value depends on the arguments of its field, and may be asked for
+// A fakeLazy value depends on the arguments of its field, and may be asked for
 // where it is in the answer.
-type lazy = func(args string, path []any) any
+type fakeLazy = func(args string, path []any) any
 
-// graphOn tells which interfaces the known types have.
-var graphOn = map[string]string{"Organization": "ProjectV2Owner"}
+// fakeGraphOn tells which interfaces the known types have.
+var fakeGraphOn = map[string]string{"Organization": "ProjectV2Owner"}
 
 // pick returns of a value what is selected.
-func (g *graphRun) pick(fields []graphField, value any, path []any) any {
+func (g *fakeGraphRun) pick(fields []fakeGraphField, value any, path []any) any {
 	switch v := value.(type) {
 	case []any:
 		picked := make([]any, len(v))
@@ -184,11 +184,11 @@ func (g *graphRun) pick(fields []graphField, value any, path []any) any {
 	return value
 }
 
-func (g *graphRun) pickInto(picked object, fields []graphField, from object, path []any) {
+func (g *fakeGraphRun) pickInto(picked object, fields []fakeGraphField, from object, path []any) {
 	kind, _ := from["__typename"].(string)
 	for _, field := range fields {
 		if field.on != "" {
-			if field.on == kind || graphOn[kind] == field.on {
+			if field.on == kind || fakeGraphOn[kind] == field.on {
 				g.pickInto(picked, field.fields, from, path)
 			}
 			continue
@@ -203,27 +203,27 @@ func (g *graphRun) pickInto(picked object, fields []graphField, from object, pat
 			continue
 		}
 		at := append(path[:len(path):len(path)], field.as)
-		if ask, ok := value.(lazy); ok {
+		if ask, ok := value.(fakeLazy); ok {
 			value = ask(field.args, at)
 		}
 		picked[field.as] = g.pick(field.fields, value, at)
 	}
 }
 
-func (g *graphRun) notFound(path []any, format string, args ...any) {
+func (g *fakeGraphRun) notFound(path []any, format string, args ...any) {
 	g.errors = append(g.errors, object{"type": "NOT_FOUND", "path": path, "message": fmt.Sprintf(format, args...)})
 }
 
-func (g *graphRun) text(variable string) string {
+func (g *fakeGraphRun) text(variable string) string {
 	text, _ := g.vars[variable].(string)
 	return text
 }
 
-func (g *graphRun) root() object {
+func (g *fakeGraphRun) root() object {
 	return object{
 		"__typename": "Query",
-		"node":       lazy(func(_ string, path []any) any { return g.node(g.text("id"), path) }),
-		"nodes": lazy(func(_ string, path []any) any {
+		"node":       fakeLazy(func(_ string, path []any) any { return g.node(g.text("id"), path) }),
+		"nodes": fakeLazy(func(_ string, path []any) any {
 			ids, _ := g.vars["ids"].([]any)
 			if len(ids) > 100 {
 				g.errors = append(g.errors, object{"type": "ARGUMENT_LIMIT", "path": path, "message": "You may not provide more than 100 node ids."})
@@ -236,12 +236,12 @@ func (g *graphRun) root() object {
 			}
 			return nodes
 		}),
-		"repositoryOwner": lazy(func(string, []any) any { return g.owner(g.text("owner")) }),
+		"repositoryOwner": fakeLazy(func(string, []any) any { return g.owner(g.text("owner")) }),
 		"rateLimit":       object{"__typename": "RateLimit", "limit": 5000, "remaining": 4999, "cost": 1, "used": 1},
 	}
 }
 
-func (g *graphRun) node(id string, path []any) any {
+func (g *fakeGraphRun) node(id string, path []any) any {
 	switch n := g.fake.nodes[id].(type) {
 	case *fakeIssue:
 		return g.issue(n)
@@ -254,7 +254,7 @@ func (g *graphRun) node(id string, path []any) any {
 	return nil
 }
 
-func (g *graphRun) owner(login string) any {
+func (g *fakeGraphRun) owner(login string) any {
 	own := func(r *fakeRepo) bool { return strings.EqualFold(r.owner, login) }
 	has := func(b *fakeBoard) bool { return strings.EqualFold(b.owner, login) }
 	if !slices.ContainsFunc(g.fake.repos, own) && !slices.ContainsFunc(g.fake.boards, has) {
@@ -262,7 +262,7 @@ func (g *graphRun) owner(login string) any {
 	}
 	return object{
 		"__typename": "Organization", "login": login,
-		"projectV2": lazy(func(_ string, path []any) any {
+		"projectV2": fakeLazy(func(_ string, path []any) any {
 			number, _ := g.vars["number"].(float64)
 			k := slices.IndexFunc(g.fake.boards, func(b *fakeBoard) bool { return has(b) && b.number == int(number) })
 			if k < 0 {
@@ -274,13 +274,13 @@ func (g *graphRun) owner(login string) any {
 	}
 }
 
-func (g *graphRun) board(b *fakeBoard) object {
+func (g *fakeGraphRun) board(b *fakeBoard) object {
 	return object{
 		"__typename": "ProjectV2", "id": b.node(), "number": b.number, "title": fmt.Sprintf("Board %d", b.number),
-		"items": lazy(func(args string, _ []any) any {
+		"items": fakeLazy(func(args string, _ []any) any {
 			return g.page(args, len(b.cards), func(k int) any { return g.card(b.cards[k]) })
 		}),
-		"field": lazy(func(args string, _ []any) any {
+		"field": fakeLazy(func(args string, _ []any) any {
 			if !strings.Contains(args, `"Status"`) {
 				return nil
 			}
@@ -293,34 +293,34 @@ func (g *graphRun) board(b *fakeBoard) object {
 	}
 }
 
-func (g *graphRun) card(c *fakeCard) object {
+func (g *fakeGraphRun) card(c *fakeCard) object {
 	return object{
 		"__typename": "ProjectV2Item", "id": c.node(), "type": "ISSUE", "isArchived": false,
-		"createdAt": stamp(c.added), "updatedAt": stamp(c.set),
-		"project": lazy(func(string, []any) any { return g.board(c.board) }),
-		"content": lazy(func(string, []any) any { return g.issue(c.issue) }),
-		"fieldValueByName": lazy(func(args string, _ []any) any {
+		"createdAt": fakeTime(c.added), "updatedAt": fakeTime(c.set),
+		"project": fakeLazy(func(string, []any) any { return g.board(c.board) }),
+		"content": fakeLazy(func(string, []any) any { return g.issue(c.issue) }),
+		"fieldValueByName": fakeLazy(func(args string, _ []any) any {
 			if c.option == nil || !strings.Contains(args, `"Status"`) {
 				return nil
 			}
 			return object{
-				"__typename": "ProjectV2ItemFieldSingleSelectValue", "id": nodeID("PVTFSV", c.id),
-				"optionId": c.option.id, "name": c.option.name, "createdAt": stamp(c.added), "updatedAt": stamp(c.set),
+				"__typename": "ProjectV2ItemFieldSingleSelectValue", "id": fakeNodeID("PVTFSV", c.id),
+				"optionId": c.option.id, "name": c.option.name, "createdAt": fakeTime(c.added), "updatedAt": fakeTime(c.set),
 			}
 		}),
 	}
 }
 
 // issue shows an issue, or the pull request that it is.
-func (g *graphRun) issue(i *fakeIssue) object {
+func (g *fakeGraphRun) issue(i *fakeIssue) object {
 	o := object{
 		"__typename": "Issue", "id": i.node(), "fullDatabaseId": strconv.FormatInt(i.id, 10), "number": i.number, "title": i.title,
-		"url": i.page(hookBase), "createdAt": stamp(i.created), "updatedAt": stamp(i.updated), "closedAt": stampOrNull(i.closed),
-		"state": strings.ToUpper(i.state()), "repository": object{"__typename": "Repository", "id": nodeID("R", i.repo.id), "nameWithOwner": i.repo.full()},
-		"timelineItems": lazy(func(args string, _ []any) any {
+		"url": i.page(fakeHookBase), "createdAt": fakeTime(i.created), "updatedAt": fakeTime(i.updated), "closedAt": fakeTimeOrNull(i.closed),
+		"state": strings.ToUpper(i.state()), "repository": object{"__typename": "Repository", "id": fakeNodeID("R", i.repo.id), "nameWithOwner": i.repo.full()},
+		"timelineItems": fakeLazy(func(args string, _ []any) any {
 			var shown []any
 			for _, e := range i.events {
-				if entry := showGraphEvent(e); entry != nil && strings.Contains(" "+args+" ", " "+graphEvents[e.kind].item+" ") {
+				if entry := showGraphEvent(e); entry != nil && strings.Contains(" "+args+" ", " "+fakeGraphEvents[e.kind].item+" ") {
 					shown = append(shown, entry)
 				}
 			}
@@ -329,19 +329,19 @@ func (g *graphRun) issue(i *fakeIssue) object {
 	}
 	if p := i.pull; p != nil {
 		o["__typename"], o["fullDatabaseId"] = "PullRequest", strconv.FormatInt(p.id, 10)
-		o["merged"], o["mergedAt"] = !p.merged.IsZero(), stampOrNull(p.merged)
+		o["merged"], o["mergedAt"] = !p.merged.IsZero(), fakeTimeOrNull(p.merged)
 		if !p.merged.IsZero() {
 			o["state"] = "MERGED"
 		}
-		o["closingIssuesReferences"] = lazy(func(args string, _ []any) any {
+		o["closingIssuesReferences"] = fakeLazy(func(args string, _ []any) any {
 			return g.page(args, len(p.closes), func(k int) any { return g.issue(p.closes[k]) })
 		})
 	}
 	return o
 }
 
-// graphEvents gives GraphQL's names of the kinds of events.
-var graphEvents = map[string]struct{ kind, item string }{
+// fakeGraphEvents gives GraphQL's names of the kinds of events.
+var fakeGraphEvents = map[string]struct{ kind, item string }{
 	"closed":                         {"ClosedEvent", "CLOSED_EVENT"},
 	"reopened":                       {"ReopenedEvent", "REOPENED_EVENT"},
 	"merged":                         {"MergedEvent", "MERGED_EVENT"},
@@ -353,13 +353,13 @@ var graphEvents = map[string]struct{ kind, item string }{
 }
 
 func showGraphEvent(e *fakeEvent) any {
-	kind := graphEvents[e.kind].kind
+	kind := fakeGraphEvents[e.kind].kind
 	if kind == "" {
 		return nil
 	}
-	o := object{"__typename": kind, "id": e.node(), "createdAt": stamp(e.at)}
+	o := object{"__typename": kind, "id": e.node(), "createdAt": fakeTime(e.at)}
 	if e.kind == "reviewed" {
-		o["submittedAt"], o["state"] = stamp(e.at), strings.ToUpper(e.reason)
+		o["submittedAt"], o["state"] = fakeTime(e.at), strings.ToUpper(e.reason)
 	}
 	if e.board != nil {
 		o["project"] = object{"__typename": "ProjectV2", "id": e.board.node(), "number": e.board.number}
@@ -372,14 +372,14 @@ func showGraphEvent(e *fakeEvent) any {
 
 // page shows one page of a connection: as many rows as asked for, beginning
 // after the variable after where the arguments name it.
-func (g *graphRun) page(args string, rows int, show func(k int) any) any {
+func (g *fakeGraphRun) page(args string, rows int, show func(k int) any) any {
 	first, start := 100, 0
 	if m := regexp.MustCompile(`first : (\d+)`).FindStringSubmatch(args); m != nil {
 		first, _ = strconv.Atoi(m[1])
 	}
 	if strings.Contains(args, "after : $ after") {
-		var after place
-		if decodeCursor(g.text("after"), &after) {
+		var after fakePlace
+		if decodeFakeCursor(g.text("after"), &after) {
 			start = int(after.ID)
 		}
 	}
@@ -391,7 +391,7 @@ func (g *graphRun) page(args string, rows int, show func(k int) any) any {
 	}
 	cursor := any(nil)
 	if end > start {
-		cursor = encodeCursor(place{At: time.Unix(0, 0).UTC(), ID: int64(end)})
+		cursor = encodeFakeCursor(fakePlace{At: time.Unix(0, 0).UTC(), ID: int64(end)})
 	}
 	return object{
 		"nodes": nodes, "totalCount": rows,

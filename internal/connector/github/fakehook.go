@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// hookBase is the address of the API in what webhooks deliver.
-const hookBase = "https://api.github.com"
+// fakeHookBase is the address of the API in what webhooks deliver.
+const fakeHookBase = "https://api.github.com"
 
 // A FakeDelivery is one webhook delivery as it arrives.
 type FakeDelivery struct {
@@ -36,7 +36,7 @@ func (f *Fake) Ping() FakeDelivery {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	id := f.newID()
-	return f.signed("ping", marshal(object{
+	return f.signed("ping", mustMarshal(object{
 		"zen": "Design for failure.", "hook_id": id,
 		"hook": object{
 			"type": "Organization", "id": id, "name": "web", "active": true, "events": []string{"issues"},
@@ -66,7 +66,7 @@ func (f *Fake) signed(event string, body []byte) FakeDelivery {
 	return FakeDelivery{Header: h, Body: body}
 }
 
-func marshal(v any) []byte {
+func mustMarshal(v any) []byte {
 	text, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // maps of texts, numbers and times always encode
@@ -77,19 +77,19 @@ func marshal(v any) []byte {
 // The following queue a delivery about something that has just happened.
 
 func (f *Fake) hook(event string, payload object) {
-	payload["sender"] = showUser(hookBase, fakeMaintainer)
-	f.hooks = append(f.hooks, f.signed(event, marshal(payload)))
+	payload["sender"] = showUser(fakeHookBase, fakeMaintainer)
+	f.hooks = append(f.hooks, f.signed(event, mustMarshal(payload)))
 }
 
 func (f *Fake) hookIssue(at time.Time, action string, i *fakeIssue, more object) {
 	if f.opts.WebhookSecret == "" {
 		return
 	}
-	issue := showIssue(hookBase, i)
+	issue := showIssue(fakeHookBase, i)
 	// The time of a delivery is that of the issue, which events of one second share.
-	issue["updated_at"] = stamp(at)
+	issue["updated_at"] = fakeTime(at)
 	payload := object{
-		"action": action, "issue": issue, "repository": showRepo(hookBase, i.repo), "organization": showOrganization(hookBase, i.repo.owner),
+		"action": action, "issue": issue, "repository": showRepo(fakeHookBase, i.repo), "organization": showOrganization(fakeHookBase, i.repo.owner),
 	}
 	for name, value := range more {
 		payload[name] = value
@@ -103,10 +103,10 @@ func (f *Fake) hookTransfer(at time.Time, old, i *fakeIssue) {
 		return
 	}
 	f.hookIssue(at, "transferred", old, object{"changes": object{
-		"new_issue": showIssue(hookBase, i), "new_repository": showRepo(hookBase, i.repo),
+		"new_issue": showIssue(fakeHookBase, i), "new_repository": showRepo(fakeHookBase, i.repo),
 	}})
 	f.hookIssue(at, "opened", i, object{"changes": object{
-		"old_issue": showIssue(hookBase, old), "old_repository": showRepo(hookBase, old.repo),
+		"old_issue": showIssue(fakeHookBase, old), "old_repository": showRepo(fakeHookBase, old.repo),
 	}})
 }
 
@@ -115,9 +115,9 @@ func (f *Fake) hookParent(action string, i, parent *fakeIssue) {
 		return
 	}
 	f.hook("sub_issues", object{
-		"action": action, "parent_issue_id": parent.id, "parent_issue": showIssue(hookBase, parent),
-		"parent_issue_repo": showRepo(hookBase, parent.repo), "sub_issue_id": i.id, "sub_issue": showIssue(hookBase, i),
-		"repository": showRepo(hookBase, i.repo), "organization": showOrganization(hookBase, i.repo.owner),
+		"action": action, "parent_issue_id": parent.id, "parent_issue": showIssue(fakeHookBase, parent),
+		"parent_issue_repo": showRepo(fakeHookBase, parent.repo), "sub_issue_id": i.id, "sub_issue": showIssue(fakeHookBase, i),
+		"repository": showRepo(fakeHookBase, i.repo), "organization": showOrganization(fakeHookBase, i.repo.owner),
 	})
 }
 
@@ -126,8 +126,8 @@ func (f *Fake) hookLabel(r *fakeRepo, l *fakeLabel, from string) {
 		return
 	}
 	f.hook("label", object{
-		"action": "edited", "label": showLabel(hookBase, r, l), "changes": object{"name": object{"from": from}},
-		"repository": showRepo(hookBase, r), "organization": showOrganization(hookBase, r.owner),
+		"action": "edited", "label": showLabel(fakeHookBase, r, l), "changes": object{"name": object{"from": from}},
+		"repository": showRepo(fakeHookBase, r), "organization": showOrganization(fakeHookBase, r.owner),
 	})
 }
 
@@ -136,10 +136,10 @@ func (f *Fake) hookCard(at time.Time, action string, c *fakeCard, more object) {
 		return
 	}
 	payload := object{
-		"action": action, "organization": showOrganization(hookBase, c.board.owner),
+		"action": action, "organization": showOrganization(fakeHookBase, c.board.owner),
 		"projects_v2_item": object{
 			"id": c.id, "node_id": c.node(), "project_node_id": c.board.node(), "content_node_id": c.issue.node(), "content_type": "Issue",
-			"creator": showUser(hookBase, fakeBot), "created_at": stamp(c.added), "updated_at": stamp(at), "archived_at": nil,
+			"creator": showUser(fakeHookBase, fakeBot), "created_at": fakeTime(c.added), "updated_at": fakeTime(at), "archived_at": nil,
 		},
 	}
 	for name, value := range more {
@@ -153,8 +153,8 @@ func (f *Fake) hookPull(at time.Time, action string, i *fakeIssue, more object) 
 		return
 	}
 	payload := object{
-		"action": action, "number": i.number, "pull_request": showPull(hookBase, i, at),
-		"repository": showRepo(hookBase, i.repo), "organization": showOrganization(hookBase, i.repo.owner),
+		"action": action, "number": i.number, "pull_request": showPull(fakeHookBase, i, at),
+		"repository": showRepo(fakeHookBase, i.repo), "organization": showOrganization(fakeHookBase, i.repo.owner),
 	}
 	for name, value := range more {
 		payload[name] = value
@@ -166,11 +166,11 @@ func (f *Fake) hookReview(i *fakeIssue, e *fakeEvent) {
 	if f.opts.WebhookSecret == "" {
 		return
 	}
-	review := showEvent(hookBase, i, e)
+	review := showEvent(fakeHookBase, i, e)
 	delete(review, "event")
 	f.hook("pull_request_review", object{
-		"action": "submitted", "review": review, "pull_request": showPull(hookBase, i, e.at),
-		"repository": showRepo(hookBase, i.repo), "organization": showOrganization(hookBase, i.repo.owner),
+		"action": "submitted", "review": review, "pull_request": showPull(fakeHookBase, i, e.at),
+		"repository": showRepo(fakeHookBase, i.repo), "organization": showOrganization(fakeHookBase, i.repo.owner),
 	})
 }
 
@@ -181,9 +181,9 @@ func showPull(base string, i *fakeIssue, at time.Time) object {
 		delete(o, name)
 	}
 	u := fmt.Sprintf("%s/pulls/%d", i.repo.url(base), i.number)
-	o["id"], o["node_id"], o["url"], o["updated_at"] = i.pull.id, i.node(), u, stamp(at)
+	o["id"], o["node_id"], o["url"], o["updated_at"] = i.pull.id, i.node(), u, fakeTime(at)
 	o["issue_url"] = fmt.Sprintf("%s/issues/%d", i.repo.url(base), i.number)
-	o["merged"], o["merged_at"] = !i.pull.merged.IsZero(), stampOrNull(i.pull.merged)
+	o["merged"], o["merged_at"] = !i.pull.merged.IsZero(), fakeTimeOrNull(i.pull.merged)
 	reviewers := []object{}
 	if slices.ContainsFunc(i.events, func(e *fakeEvent) bool { return e.kind == "review_requested" }) {
 		reviewers = append(reviewers, showUser(base, fakeReviewer))

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// An answer is what an endpoint says.
-type answer struct {
+// A fakeAnswer is what an endpoint says.
+type fakeAnswer struct {
 	status   int
 	body     any
 	link     string // header Link
@@ -28,7 +28,7 @@ type answer struct {
 // that of its name, and that of its id, which links use.
 func (f *Fake) routes() *http.ServeMux {
 	mux := http.NewServeMux()
-	handle := func(pattern string, h func(r *http.Request, base string) answer) {
+	handle := func(pattern string, h func(r *http.Request, base string) fakeAnswer) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			base := f.baseOf(r)
 			f.mu.Lock()
@@ -37,44 +37,44 @@ func (f *Fake) routes() *http.ServeMux {
 			f.write(w, r, a)
 		})
 	}
-	inRepo := func(path string, h func(*http.Request, string, *fakeRepo) answer) {
+	inRepo := func(path string, h func(*http.Request, string, *fakeRepo) fakeAnswer) {
 		for _, prefix := range []string{"/repos/{owner}/{repo}", "/repositories/{id}"} {
-			handle("GET "+prefix+path, func(r *http.Request, base string) answer {
+			handle("GET "+prefix+path, func(r *http.Request, base string) fakeAnswer {
 				repo := f.findRepo(r)
 				if repo == nil {
-					return message(http.StatusNotFound, "Not Found")
+					return fakeMessage(http.StatusNotFound, "Not Found")
 				}
 				return h(r, base, repo)
 			})
 		}
 	}
-	inIssue := func(path string, h func(*http.Request, string, *fakeIssue) answer) {
-		inRepo("/issues/{number}"+path, func(r *http.Request, base string, repo *fakeRepo) answer {
+	inIssue := func(path string, h func(*http.Request, string, *fakeIssue) fakeAnswer) {
+		inRepo("/issues/{number}"+path, func(r *http.Request, base string, repo *fakeRepo) fakeAnswer {
 			n, _ := strconv.Atoi(r.PathValue("number"))
 			if to := repo.moved[n]; to != nil {
 				u := fmt.Sprintf("%s/repositories/%d/issues/%d%s", base, to.repo.id, to.number, path)
-				return answer{status: http.StatusMovedPermanently, location: u, body: object{
+				return fakeAnswer{status: http.StatusMovedPermanently, location: u, body: object{
 					"message": "Moved Permanently", "url": u, "documentation_url": fakeDocs,
 				}}
 			}
 			if repo.gone[n] {
-				return message(http.StatusGone, "This issue was deleted")
+				return fakeMessage(http.StatusGone, "This issue was deleted")
 			}
 			if i := repo.issues[n]; i != nil {
 				return h(r, base, i)
 			}
-			return message(http.StatusNotFound, "Not Found")
+			return fakeMessage(http.StatusNotFound, "Not Found")
 		})
 	}
-	inRepo("", func(_ *http.Request, base string, repo *fakeRepo) answer {
-		return answer{status: http.StatusOK, body: showRepo(base, repo)}
+	inRepo("", func(_ *http.Request, base string, repo *fakeRepo) fakeAnswer {
+		return fakeAnswer{status: http.StatusOK, body: showRepo(base, repo)}
 	})
 	inRepo("/issues", f.listIssues)
 	inRepo("/labels", f.listLabels)
-	inIssue("", func(_ *http.Request, base string, i *fakeIssue) answer {
+	inIssue("", func(_ *http.Request, base string, i *fakeIssue) fakeAnswer {
 		o := showIssue(base, i)
 		o["repository"] = showRepo(base, i.repo)
-		return answer{status: http.StatusOK, body: o}
+		return fakeAnswer{status: http.StatusOK, body: o}
 	})
 	inIssue("/timeline", f.timeline)
 	handle("GET /orgs/{org}/issue-types", f.listTypes)
@@ -82,18 +82,18 @@ func (f *Fake) routes() *http.ServeMux {
 	handle("GET /rate_limit", f.rateLimit)
 	handle("POST /app/installations/{id}/access_tokens", f.installationToken)
 	handle("POST /graphql", f.graphql)
-	handle("/", func(*http.Request, string) answer { return message(http.StatusNotFound, "Not Found") })
+	handle("/", func(*http.Request, string) fakeAnswer { return fakeMessage(http.StatusNotFound, "Not Found") })
 	return mux
 }
 
 const fakeDocs = "https://docs.github.com/rest"
 
-func message(status int, text string) answer {
-	return answer{status: status, body: object{"message": text, "documentation_url": fakeDocs, "status": strconv.Itoa(status)}}
+func fakeMessage(status int, text string) fakeAnswer {
+	return fakeAnswer{status: status, body: object{"message": text, "documentation_url": fakeDocs, "status": strconv.Itoa(status)}}
 }
 
-func invalid(field string) answer {
-	return answer{status: http.StatusUnprocessableEntity, body: object{
+func fakeInvalid(field string) fakeAnswer {
+	return fakeAnswer{status: http.StatusUnprocessableEntity, body: object{
 		"message": "Validation Failed", "documentation_url": fakeDocs,
 		"errors": []object{{"resource": "Issue", "field": field, "code": "invalid"}},
 	}}
@@ -146,7 +146,7 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, "<html><body><h1>502 Bad Gateway</h1></body></html>")
 		return
 	case !f.authorized(r):
-		f.write(w, r, message(http.StatusUnauthorized, "Bad credentials"))
+		f.write(w, r, fakeMessage(http.StatusUnauthorized, "Bad credentials"))
 		return
 	}
 	if f.opts.Enterprise {
@@ -156,7 +156,7 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			path, below = "/graphql", true
 		}
 		if !below {
-			f.write(w, r, message(http.StatusNotFound, "Not Found"))
+			f.write(w, r, fakeMessage(http.StatusNotFound, "Not Found"))
 			return
 		}
 		r.URL.Path, r.URL.RawPath = path, ""
@@ -180,19 +180,19 @@ func (f *Fake) showLimit(h http.Header, r *http.Request, remaining int) {
 func (f *Fake) refuse(w http.ResponseWriter, r *http.Request, now time.Time) {
 	if f.opts.Secondary {
 		w.Header().Set("Retry-After", strconv.Itoa(int((f.opts.LimitFor+time.Second-1)/time.Second)))
-		f.write(w, r, message(http.StatusForbidden, "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."))
+		f.write(w, r, fakeMessage(http.StatusForbidden, "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."))
 		return
 	}
 	f.showLimit(w.Header(), r, 0)
 	reset := now.Add(f.opts.LimitFor + time.Second - 1).Truncate(time.Second)
 	w.Header().Set("X-RateLimit-Reset", strconv.FormatInt(reset.Unix(), 10))
 	if strings.HasSuffix(r.URL.Path, "/graphql") {
-		f.write(w, r, answer{status: http.StatusOK, body: object{"errors": []object{{
+		f.write(w, r, fakeAnswer{status: http.StatusOK, body: object{"errors": []object{{
 			"type": "RATE_LIMITED", "message": "API rate limit exceeded",
 		}}}})
 		return
 	}
-	f.write(w, r, message(http.StatusForbidden, "API rate limit exceeded"))
+	f.write(w, r, fakeMessage(http.StatusForbidden, "API rate limit exceeded"))
 }
 
 // authorized tells whether the request may go on. The endpoint that makes
@@ -207,8 +207,8 @@ func (f *Fake) authorized(r *http.Request) bool {
 
 // write sends an answer, or that it has not changed. What has not changed is
 // free of the limit for whom is known.
-func (f *Fake) write(w http.ResponseWriter, r *http.Request, a answer) {
-	text, h := marshal(a.body), w.Header()
+func (f *Fake) write(w http.ResponseWriter, r *http.Request, a fakeAnswer) {
+	text, h := mustMarshal(a.body), w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	if a.link != "" {
 		h.Set("Link", a.link)
@@ -249,15 +249,17 @@ func (f *Fake) findRepo(r *http.Request) *fakeRepo {
 	return f.repos[k]
 }
 
-// A place is where an issue stands in a list: what cursors hold.
-type place struct {
+// A fakePlace is where an issue stands in a list: what cursors hold.
+type fakePlace struct {
 	At time.Time `json:"at"`
 	ID int64     `json:"id"`
 }
 
-func (p place) compare(o place) int { return cmp.Or(p.At.Compare(o.At), cmp.Compare(p.ID, o.ID)) }
+func (p fakePlace) compare(o fakePlace) int {
+	return cmp.Or(p.At.Compare(o.At), cmp.Compare(p.ID, o.ID))
+}
 
-func (f *Fake) listIssues(r *http.Request, base string, repo *fakeRepo) answer {
+func (f *Fake) listIssues(r *http.Request, base string, repo *fakeRepo) fakeAnswer {
 	q := r.URL.Query()
 	state, by := cmp.Or(q.Get("state"), "open"), cmp.Or(q.Get("sort"), "created")
 	direction := 1
@@ -268,20 +270,20 @@ func (f *Fake) listIssues(r *http.Request, base string, repo *fakeRepo) answer {
 	if text := q.Get("since"); text != "" {
 		var err error
 		if since, err = time.Parse(time.RFC3339, text); err != nil {
-			return invalid("since")
+			return fakeInvalid("since")
 		}
 	}
 	switch {
 	case !slices.Contains([]string{"open", "closed", "all"}, state):
-		return invalid("state")
+		return fakeInvalid("state")
 	case by != "created" && by != "updated":
-		return invalid("sort")
+		return fakeInvalid("sort")
 	}
-	at := func(i *fakeIssue) place {
+	at := func(i *fakeIssue) fakePlace {
 		if by == "updated" {
-			return place{i.updated, i.id}
+			return fakePlace{i.updated, i.id}
 		}
-		return place{i.created, i.id}
+		return fakePlace{i.created, i.id}
 	}
 	var found []*fakeIssue
 	for _, i := range repo.issues {
@@ -293,20 +295,20 @@ func (f *Fake) listIssues(r *http.Request, base string, repo *fakeRepo) answer {
 
 	limit, page, ok := f.paging(q)
 	if !ok {
-		return invalid("page")
+		return fakeInvalid("page")
 	}
 	start := (page - 1) * limit
 	if q.Has("after") {
-		var after place
-		if !decodeCursor(q.Get("after"), &after) {
-			return invalid("after")
+		var after fakePlace
+		if !decodeFakeCursor(q.Get("after"), &after) {
+			return fakeInvalid("after")
 		}
 		start = slices.IndexFunc(found, func(i *fakeIssue) bool { return direction*at(i).compare(after) > 0 })
 		if start < 0 {
 			start = len(found)
 		}
 	} else if start >= f.opts.CursorAfter {
-		return message(http.StatusUnprocessableEntity,
+		return fakeMessage(http.StatusUnprocessableEntity,
 			"Pagination with the page parameter is not supported for large datasets, please use cursor based pagination (after/before)")
 	}
 	start = min(start, len(found))
@@ -315,14 +317,14 @@ func (f *Fake) listIssues(r *http.Request, base string, repo *fakeRepo) answer {
 	for _, i := range found[start:end] {
 		shown = append(shown, showIssue(base, i))
 	}
-	a := answer{status: http.StatusOK, body: shown}
+	a := fakeAnswer{status: http.StatusOK, body: shown}
 	address := fmt.Sprintf("%s/repositories/%d/issues", base, repo.id)
 	switch {
 	case !q.Has("after") && (end == len(found) || page*limit < f.opts.CursorAfter):
-		a.link = pageLinks(address, q, page, limit, len(found), f.opts.CursorAfter)
+		a.link = fakeLinks(address, q, page, limit, len(found), f.opts.CursorAfter)
 	case end < len(found):
 		q.Del("page")
-		q.Set("after", encodeCursor(at(found[end-1])))
+		q.Set("after", encodeFakeCursor(at(found[end-1])))
 		a.link = fmt.Sprintf(`<%s?%s>; rel="next"`, address, q.Encode())
 	}
 	return a
@@ -357,9 +359,9 @@ func (f *Fake) paging(q url.Values) (limit, page int, ok bool) {
 	return min(limit, f.opts.PageSize), page, true
 }
 
-// pageLinks makes the header Link of a page that has a number. Rows beyond most
+// fakeLinks makes the header Link of a page that has a number. Rows beyond most
 // have no number.
-func pageLinks(address string, q url.Values, page, limit, rows, most int) string {
+func fakeLinks(address string, q url.Values, page, limit, rows, most int) string {
 	last := (rows + limit - 1) / limit
 	var links []string
 	add := func(n int, rel string) {
@@ -381,52 +383,54 @@ func pageLinks(address string, q url.Values, page, limit, rows, most int) string
 	return strings.Join(links, ", ")
 }
 
-func encodeCursor(p place) string { return base64.RawURLEncoding.EncodeToString(marshal(p)) }
+func encodeFakeCursor(p fakePlace) string {
+	return base64.RawURLEncoding.EncodeToString(mustMarshal(p))
+}
 
-func decodeCursor(text string, p *place) bool {
+func decodeFakeCursor(text string, p *fakePlace) bool {
 	plain, err := base64.RawURLEncoding.DecodeString(text)
 	return err == nil && json.Unmarshal(plain, p) == nil
 }
 
 // paged cuts a list of rows to the page that is asked for.
-func (f *Fake) paged(r *http.Request, address string, rows int, show func(k int) any) answer {
+func (f *Fake) paged(r *http.Request, address string, rows int, show func(k int) any) fakeAnswer {
 	q := r.URL.Query()
 	limit, page, ok := f.paging(q)
 	if !ok {
-		return invalid("page")
+		return fakeInvalid("page")
 	}
 	shown := []any{}
 	for k := (page - 1) * limit; k < min(page*limit, rows); k++ {
 		shown = append(shown, show(k))
 	}
-	return answer{status: http.StatusOK, body: shown, link: pageLinks(address, q, page, limit, rows, rows)}
+	return fakeAnswer{status: http.StatusOK, body: shown, link: fakeLinks(address, q, page, limit, rows, rows)}
 }
 
-func (f *Fake) timeline(r *http.Request, base string, i *fakeIssue) answer {
+func (f *Fake) timeline(r *http.Request, base string, i *fakeIssue) fakeAnswer {
 	address := fmt.Sprintf("%s/repositories/%d/issues/%d/timeline", base, i.repo.id, i.number)
 	return f.paged(r, address, len(i.events), func(k int) any { return showEvent(base, i, i.events[k]) })
 }
 
-func (f *Fake) listLabels(r *http.Request, base string, repo *fakeRepo) answer {
+func (f *Fake) listLabels(r *http.Request, base string, repo *fakeRepo) fakeAnswer {
 	address := fmt.Sprintf("%s/repositories/%d/labels", base, repo.id)
 	return f.paged(r, address, len(repo.labels), func(k int) any { return showLabel(base, repo, repo.labels[k]) })
 }
 
 // listTypes answers for an organisation: an owner that has a repository.
-func (f *Fake) listTypes(r *http.Request, _ string) answer {
+func (f *Fake) listTypes(r *http.Request, _ string) fakeAnswer {
 	if !slices.ContainsFunc(f.repos, func(repo *fakeRepo) bool { return strings.EqualFold(repo.owner, r.PathValue("org")) }) {
-		return message(http.StatusNotFound, "Not Found")
+		return fakeMessage(http.StatusNotFound, "Not Found")
 	}
 	shown := []any{}
 	for _, t := range f.types {
 		shown = append(shown, showType(t))
 	}
-	return answer{status: http.StatusOK, body: shown}
+	return fakeAnswer{status: http.StatusOK, body: shown}
 }
 
-func (f *Fake) user(r *http.Request, base string) answer {
+func (f *Fake) user(r *http.Request, base string) fakeAnswer {
 	if r.Header.Get("Authorization") == "" {
-		return message(http.StatusUnauthorized, "Requires authentication")
+		return fakeMessage(http.StatusUnauthorized, "Requires authentication")
 	}
 	o := showUser(base, fakeMaintainer)
 	for _, name := range []string{"name", "company", "location", "email", "hireable", "bio"} {
@@ -436,23 +440,23 @@ func (f *Fake) user(r *http.Request, base string) answer {
 		o[name] = 0
 	}
 	o["blog"], o["created_at"], o["updated_at"] = "", "2024-01-01T00:00:00Z", "2024-01-01T00:00:00Z"
-	return answer{status: http.StatusOK, body: o}
+	return fakeAnswer{status: http.StatusOK, body: o}
 }
 
-func (f *Fake) rateLimit(*http.Request, string) answer {
+func (f *Fake) rateLimit(*http.Request, string) fakeAnswer {
 	if f.opts.Enterprise {
-		return message(http.StatusNotFound, "Rate limiting is not enabled.")
+		return fakeMessage(http.StatusNotFound, "Rate limiting is not enabled.")
 	}
 	left := object{"limit": 5000, "used": f.used, "remaining": max(5000-f.used, 1), "reset": f.hour.Add(time.Hour).Unix()}
-	return answer{status: http.StatusOK, body: object{
+	return fakeAnswer{status: http.StatusOK, body: object{
 		"rate": left, "resources": object{"core": left, "graphql": left, "search": left},
 	}}
 }
 
 // installationToken gives an app its token.
-func (f *Fake) installationToken(*http.Request, string) answer {
-	return answer{status: http.StatusCreated, body: object{
-		"token": cmp.Or(f.opts.Token, "ghs_fake"), "expires_at": stamp(f.opts.Now().Add(time.Hour)),
+func (f *Fake) installationToken(*http.Request, string) fakeAnswer {
+	return fakeAnswer{status: http.StatusCreated, body: object{
+		"token": cmp.Or(f.opts.Token, "ghs_fake"), "expires_at": fakeTime(f.opts.Now().Add(time.Hour)),
 		"permissions": object{"issues": "read", "metadata": "read"}, "repository_selection": "all",
 	}}
 }

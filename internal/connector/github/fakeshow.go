@@ -14,26 +14,26 @@ type object = map[string]any
 // The following show things as the REST API and webhooks do. base is the
 // address of the REST API.
 
-func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+func fakeTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// stampOrNull shows the zero time as null.
-func stampOrNull(t time.Time) any {
+// fakeTimeOrNull shows the zero time as null.
+func fakeTimeOrNull(t time.Time) any {
 	if t.IsZero() {
 		return nil
 	}
-	return stamp(t)
+	return fakeTime(t)
 }
 
-// null shows an empty text as null.
-func null(text string) any {
+// fakeNull shows an empty text as null.
+func fakeNull(text string) any {
 	if text == "" {
 		return nil
 	}
 	return text
 }
 
-// site returns the address of the pages that go with an address of the API.
-func site(base string) string {
+// fakeSite returns the address of the pages that go with an address of the API.
+func fakeSite(base string) string {
 	return strings.Replace(strings.TrimSuffix(base, "/api/v3"), "://api.", "://", 1)
 }
 
@@ -50,8 +50,8 @@ func showUser(base, login string) object {
 	}
 	u := base + "/users/" + url.PathEscape(login)
 	return object{
-		"login": login, "id": id, "node_id": nodeID("U", id), "type": kind, "site_admin": false, "gravatar_id": "",
-		"avatar_url": site(base) + "/avatars/u/" + strconv.FormatInt(id, 10), "html_url": site(base) + "/" + url.PathEscape(login), "url": u,
+		"login": login, "id": id, "node_id": fakeNodeID("U", id), "type": kind, "site_admin": false, "gravatar_id": "",
+		"avatar_url": fakeSite(base) + "/avatars/u/" + strconv.FormatInt(id, 10), "html_url": fakeSite(base) + "/" + url.PathEscape(login), "url": u,
 		"followers_url": u + "/followers", "following_url": u + "/following{/other_user}", "gists_url": u + "/gists{/gist_id}",
 		"starred_url": u + "/starred{/owner}{/repo}", "subscriptions_url": u + "/subscriptions", "organizations_url": u + "/orgs",
 		"repos_url": u + "/repos", "events_url": u + "/events{/privacy}", "received_events_url": u + "/received_events",
@@ -68,8 +68,8 @@ func showOrganization(base, login string) object {
 	}
 }
 
-// repoLinks are the addresses that a repository shows of its parts.
-var repoLinks = map[string]string{
+// fakeRepoLinks are the addresses that a repository shows of its parts.
+var fakeRepoLinks = map[string]string{
 	"archive_url": "/{archive_format}{/ref}", "assignees_url": "/assignees{/user}", "blobs_url": "/git/blobs{/sha}",
 	"branches_url": "/branches{/branch}", "collaborators_url": "/collaborators{/collaborator}", "comments_url": "/comments{/number}",
 	"commits_url": "/commits{/sha}", "compare_url": "/compare/{base}...{head}", "contents_url": "/contents/{+path}",
@@ -83,14 +83,14 @@ var repoLinks = map[string]string{
 }
 
 func showRepo(base string, r *fakeRepo) object {
-	open, page, born := 0, site(base)+"/"+r.full(), stamp(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC))
+	open, page, born := 0, fakeSite(base)+"/"+r.full(), fakeTime(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC))
 	for _, i := range r.issues {
 		if i.closed.IsZero() {
 			open++
 		}
 	}
 	o := object{
-		"id": r.id, "node_id": nodeID("R", r.id), "name": r.name, "full_name": r.full(), "owner": showUser(base, r.owner),
+		"id": r.id, "node_id": fakeNodeID("R", r.id), "name": r.name, "full_name": r.full(), "owner": showUser(base, r.owner),
 		"private": false, "visibility": "public", "fork": false, "archived": false, "disabled": false, "description": nil,
 		"url": r.url(base), "html_url": page, "clone_url": page + ".git", "git_url": page + ".git", "svn_url": page, "ssh_url": page + ".git",
 		"mirror_url": nil, "homepage": nil, "language": nil, "license": nil, "default_branch": "main", "topics": []string{}, "size": 1,
@@ -99,7 +99,7 @@ func showRepo(base string, r *fakeRepo) object {
 		"forks": 0, "forks_count": 0, "stargazers_count": 0, "watchers": 0, "watchers_count": 0, "network_count": 0, "subscribers_count": 0,
 		"open_issues": open, "open_issues_count": open, "pushed_at": born, "created_at": born, "updated_at": born,
 	}
-	for name, path := range repoLinks {
+	for name, path := range fakeRepoLinks {
 		o[name] = r.url(base) + path
 	}
 	return o
@@ -107,7 +107,7 @@ func showRepo(base string, r *fakeRepo) object {
 
 func showLabel(base string, r *fakeRepo, l *fakeLabel) object {
 	return object{
-		"id": l.id, "node_id": nodeID("LA", l.id), "url": r.url(base) + "/labels/" + url.PathEscape(l.name),
+		"id": l.id, "node_id": fakeNodeID("LA", l.id), "url": r.url(base) + "/labels/" + url.PathEscape(l.name),
 		"name": l.name, "description": nil, "color": "ededed", "default": false,
 	}
 }
@@ -126,7 +126,7 @@ func showType(t *fakeType) any {
 		return nil
 	}
 	return object{
-		"id": t.id, "node_id": nodeID("IT", t.id), "name": t.name, "description": nil, "color": "gray", "is_enabled": true,
+		"id": t.id, "node_id": fakeNodeID("IT", t.id), "name": t.name, "description": nil, "color": "gray", "is_enabled": true,
 		"created_at": "2024-01-01T00:00:00Z", "updated_at": "2024-01-01T00:00:00Z",
 	}
 }
@@ -134,8 +134,8 @@ func showType(t *fakeType) any {
 func showMilestone(base string, r *fakeRepo) object {
 	u := r.url(base) + "/milestones/1"
 	return object{
-		"id": r.id + 1, "node_id": nodeID("MI", r.id+1), "number": 1, "title": "Next", "description": nil, "state": "open", "url": u,
-		"html_url": site(base) + "/" + r.full() + "/milestone/1", "labels_url": u + "/labels", "creator": showUser(base, fakeMaintainer),
+		"id": r.id + 1, "node_id": fakeNodeID("MI", r.id+1), "number": 1, "title": "Next", "description": nil, "state": "open", "url": u,
+		"html_url": fakeSite(base) + "/" + r.full() + "/milestone/1", "labels_url": u + "/labels", "creator": showUser(base, fakeMaintainer),
 		"open_issues": 1, "closed_issues": 0, "due_on": nil, "closed_at": nil,
 		"created_at": "2024-01-01T00:00:00Z", "updated_at": "2024-01-01T00:00:00Z",
 	}
@@ -158,9 +158,9 @@ func showIssue(base string, i *fakeIssue) object {
 		"url": u, "repository_url": i.repo.url(base), "labels_url": u + "/labels{/name}", "comments_url": u + "/comments",
 		"events_url": u + "/events", "timeline_url": u + "/timeline", "html_url": page,
 		"user": showUser(base, fakeReader), "author_association": "MEMBER", "assignee": nil, "assignees": assignees, "milestone": nil,
-		"labels": showLabels(base, i.repo, i.labels), "state": i.state(), "state_reason": null(i.reason),
+		"labels": showLabels(base, i.repo, i.labels), "state": i.state(), "state_reason": fakeNull(i.reason),
 		"locked": i.locked, "active_lock_reason": nil, "comments": i.comments, "type": showType(i.typ),
-		"created_at": stamp(i.created), "updated_at": stamp(i.updated), "closed_at": stampOrNull(i.closed), "closed_by": nil,
+		"created_at": fakeTime(i.created), "updated_at": fakeTime(i.updated), "closed_at": fakeTimeOrNull(i.closed), "closed_by": nil,
 		"performed_via_github_app": nil, "reactions": showReactions(u),
 		"sub_issues_summary": object{"total": 0, "completed": 0, "percent_completed": 0},
 	}
@@ -178,7 +178,7 @@ func showIssue(base string, i *fakeIssue) object {
 		delete(o, "type")
 		o["pull_request"] = object{
 			"url": fmt.Sprintf("%s/pulls/%d", i.repo.url(base), i.number), "html_url": page, "diff_url": page + ".diff",
-			"patch_url": page + ".patch", "merged_at": stampOrNull(i.pull.merged),
+			"patch_url": page + ".patch", "merged_at": fakeTimeOrNull(i.pull.merged),
 		}
 	}
 	return o
@@ -190,34 +190,34 @@ func (i *fakeIssue) page(base string) string {
 	if i.pull != nil {
 		kind = "pull"
 	}
-	return fmt.Sprintf("%s/%s/%s/%d", site(base), i.repo.full(), kind, i.number)
+	return fmt.Sprintf("%s/%s/%s/%d", fakeSite(base), i.repo.full(), kind, i.number)
 }
 
 // showReference shows what events tell of another issue, which has no id.
 func showReference(base string, i *fakeIssue) object {
 	return object{
-		"number": i.number, "title": i.title, "state": i.state(), "state_reason": null(i.reason),
+		"number": i.number, "title": i.title, "state": i.state(), "state_reason": fakeNull(i.reason),
 		"repository": showRepo(base, i.repo), "issue_type": showType(i.typ),
 	}
 }
 
-// eventNodes are the first parts of the node ids of events.
-var eventNodes = map[string]string{
+// fakeEventNodes are the first parts of the node ids of events.
+var fakeEventNodes = map[string]string{
 	"closed": "CE", "reopened": "REE", "labeled": "LE", "unlabeled": "UNLE", "assigned": "AE", "unassigned": "UNAE", "merged": "ME",
 	"review_requested": "RRE", "reviewed": "PRR", "commented": "IC", "project_v2_item_status_changed": "PVTISC", "added_to_project_v2": "ATPVTE",
 }
 
 func (e *fakeEvent) node() string {
-	kind := eventNodes[e.kind]
+	kind := fakeEventNodes[e.kind]
 	if kind == "" {
 		kind = "EV"
 	}
-	return nodeID(kind, e.id)
+	return fakeNodeID(kind, e.id)
 }
 
 // showEvent shows an entry of the timeline of an issue.
 func showEvent(base string, i *fakeIssue, e *fakeEvent) object {
-	at, actor := stamp(e.at), showUser(base, e.actor)
+	at, actor := fakeTime(e.at), showUser(base, e.actor)
 	issueURL := fmt.Sprintf("%s/issues/%d", i.repo.url(base), i.number)
 	sha := fmt.Sprintf("%040x", e.id)
 	switch e.kind {
@@ -236,7 +236,7 @@ func showEvent(base string, i *fakeIssue, e *fakeEvent) object {
 		}
 	case "committed":
 		who := object{"name": e.actor, "email": e.actor + "@example.com", "date": at}
-		u, page := i.repo.url(base)+"/git/commits/"+sha, site(base)+"/"+i.repo.full()+"/commit/"+sha
+		u, page := i.repo.url(base)+"/git/commits/"+sha, fakeSite(base)+"/"+i.repo.full()+"/commit/"+sha
 		return object{
 			"event": e.kind, "sha": sha, "node_id": e.node(), "url": u, "html_url": page, "author": who, "committer": who, "message": "Change",
 			"tree": object{"sha": sha, "url": i.repo.url(base) + "/git/trees/" + sha}, "parents": []object{{"sha": sha, "url": u, "html_url": page}},
@@ -259,7 +259,7 @@ func showEvent(base string, i *fakeIssue, e *fakeEvent) object {
 	}
 	switch e.kind {
 	case "closed", "reopened":
-		o["state_reason"] = null(e.reason)
+		o["state_reason"] = fakeNull(e.reason)
 	case "labeled", "unlabeled":
 		o["label"] = object{"name": e.label.name, "color": "ededed"}
 	case "assigned", "unassigned":
