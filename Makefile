@@ -1,4 +1,5 @@
-# Only Go, make and git are needed; tools are pinned in internal/tools/go.mod.
+# Go, make and git are needed, and npm for what tests check against; tools are
+# pinned in internal/tools/go.mod.
 
 BENCH    ?= .
 FUZZTIME ?= 10s
@@ -9,12 +10,14 @@ VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo u
 VERSION_IN := github.com/flowmetrics/flowmetrics/internal/cli.Version
 TOOL       := go tool -modfile=$(CURDIR)/internal/tools/go.mod
 PROMTOOL   := $(CURDIR)/.cache/promtool
+OCTOKIT    := $(CURDIR)/.cache/octokit
 
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
 
 export CGO_ENABLED = 0
 export FLOWMETRICS_PROMTOOL = $(PROMTOOL)
+export FLOWMETRICS_OCTOKIT = $(OCTOKIT)
 
 .DEFAULT_GOAL := help
 
@@ -31,11 +34,11 @@ build: ## Build bin/flowmetrics
 	go build -trimpath -ldflags '-s -w -X $(VERSION_IN)=$(VERSION)' -o bin/flowmetrics ./cmd/flowmetrics
 
 .PHONY: test
-test: $(PROMTOOL) ## Run all tests; RUN picks some by name
+test: $(PROMTOOL) octokit ## Run all tests; RUN picks some by name
 	go test -shuffle=on -timeout 10m -run '$(RUN)' ./...
 
 .PHONY: test-race
-test-race: $(PROMTOOL) ## Run all tests under the race detector (needs a C compiler)
+test-race: $(PROMTOOL) octokit ## Run all tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m -run '$(RUN)' ./...
 
 .PHONY: check
@@ -90,12 +93,18 @@ fuzz: ## Run each fuzz target for FUZZTIME
 		done
 
 .PHONY: tools
-tools: $(PROMTOOL) ## Fetch promtool, which some tests run, and build the pinned tools
+tools: $(PROMTOOL) octokit ## Fetch what tests check against, and build the pinned tools
 	$(TOOL) buf --version
 	$(TOOL) staticcheck -version
 
 $(PROMTOOL):
 	@.ci/promtool $@
+
+.PHONY: octokit
+octokit: $(OCTOKIT)/package-lock.json ## Fetch what GitHub publishes about its interface, which tests check against
+
+$(OCTOKIT)/package-lock.json: .ci/octokit/package-lock.json
+	@.ci/octokit/fetch $(OCTOKIT)
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -131,16 +131,6 @@ func showType(t *fakeType) any {
 	}
 }
 
-func showMilestone(base string, r *fakeRepo) object {
-	u := r.url(base) + "/milestones/1"
-	return object{
-		"id": r.id + 1, "node_id": fakeNodeID("MI", r.id+1), "number": 1, "title": "Next", "description": nil, "state": "open", "url": u,
-		"html_url": fakeSite(base) + "/" + r.full() + "/milestone/1", "labels_url": u + "/labels", "creator": showUser(base, fakeMaintainer),
-		"open_issues": 1, "closed_issues": 0, "due_on": nil, "closed_at": nil,
-		"created_at": "2024-01-01T00:00:00Z", "updated_at": "2024-01-01T00:00:00Z",
-	}
-}
-
 func showReactions(of string) object {
 	return object{
 		"url": of + "/reactions", "total_count": 0, "+1": 0, "-1": 0, "laugh": 0, "hooray": 0, "confused": 0, "heart": 0, "rocket": 0, "eyes": 0,
