@@ -24,6 +24,7 @@ const (
 
 // Config says which site to read, and how.
 type Config struct {
+	Name          string                 // of the source, as configured
 	URL           string                 // of the REST interface; empty: that of github.com
 	Repos         []string               // as owner/name; at least one
 	Project       connector.Project      // whose Status is the state; zero: none
@@ -55,6 +56,11 @@ type Source struct {
 	mu       sync.Mutex
 	rejected map[flow.Reason]int64
 	relabel  map[string]bool // repositories whose labels were edited
+
+	name      string // as configured
+	anonymous bool   // there are no credentials
+	graph     graph
+	board     board
 }
 
 // New returns a source. It sends nothing; the error says what is wrong with the
@@ -105,6 +111,7 @@ func newSource(c Config) (*Source, error) {
 		client: newClient(base, c), repos: repos, project: c.Project, webhookSecret: c.WebhookSecret, titles: c.Titles,
 		pageSize: c.PageSize, logger: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)),
 		scans: make(map[string]*scan), rejected: make(map[flow.Reason]int64), relabel: make(map[string]bool),
+		name: c.Name, anonymous: c.Token == nil && c.App.PrivateKey == nil,
 	}, nil
 }
 
