@@ -138,11 +138,12 @@ func (k *kit) moved() {
 	var from, to string
 	earliest, latest := k.happens(func(at time.Time) { from, to = k.tracker.Relocate(at, item) })
 	k.move(item)
-	k.expect(k.union(k.all(Options{})))
+	after := k.all(Options{})
+	k.expect(after.changes)
 	r := k.ok(k.poll(k.source(Options{}), before.cursor))
 	for id := range before.facts {
-		if _, ok := k.all(Options{}).facts[id]; !ok {
-			k.fail("fact %q is told by another id once the item has moved", id)
+		if _, ok := after.facts[id]; !ok {
+			k.fail("fact %q has another id once the item has moved", id)
 		}
 	}
 	is := func(v flow.Value, container string) bool { return v.ID == container || v.Name == container }
@@ -198,7 +199,13 @@ func (k *kit) renamed() {
 			k.status[item] = name
 		}
 	}
-	k.expect(k.all(Options{}).changes)
+	after := k.all(Options{})
+	k.expect(after.changes)
+	for id, c := range before.facts {
+		if _, ok := after.facts[id]; !ok {
+			k.fail("fact %q of item %s has another id once a status was renamed", id, c.Item)
+		}
+	}
 	if later := k.ok(k.poll(k.source(Options{}), before.cursor)); len(later.changes) > 0 {
 		for id := range later.facts {
 			if _, known := before.facts[id]; !known {

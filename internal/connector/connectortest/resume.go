@@ -96,7 +96,7 @@ func (k *kit) cancel() {
 	r = k.pollWith(ended, k.source(k.few()), nil, func(int) error { cancel(); return nil })
 	k.canceled(r, "while the first batch was taken", 1)
 	k.leaked(before)
-	if !k.has(HTTP) {
+	if !k.has(HTTP) || k.Failed() {
 		return
 	}
 	k.all(k.few())
@@ -120,6 +120,9 @@ func (k *kit) cancel() {
 		cancel()
 		k.canceled(r, fmt.Sprintf("during request %d", n+1), len(r.cursors))
 		k.leaked(before)
+		if k.Failed() {
+			return
+		}
 	}
 }
 
