@@ -166,7 +166,6 @@ func TestWebhooksAtOnce(t *testing.T) {
 		source := waiting{hooked{none, nil}, make(chan struct{})}
 		h := connector.NewWebhooks(slog.New(slog.DiscardHandler), connector.NewRunner(newMemory().config(source)))
 		codes := make(chan int, 100)
-		start := time.Now()
 		send := func(n int, body func() io.Reader) {
 			for range n {
 				go func() { codes <- post(h, "tracker", body()).Code }()
@@ -187,7 +186,7 @@ func TestWebhooksAtOnce(t *testing.T) {
 		}
 		source.open = nil
 		h = connector.NewWebhooks(slog.New(slog.DiscardHandler), connector.NewRunner(newMemory().config(source)))
-		start = time.Now()
+		start := time.Now()
 		send(17, usual)
 		for range 17 {
 			if code := <-codes; code != 503 {

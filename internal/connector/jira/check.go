@@ -107,7 +107,7 @@ func (s *Source) Census(ctx context.Context, live func(connector.Item)) error {
 	}
 	c := s.census
 	for range maxPages {
-		p, err := s.search(ctx, query{fields: []string{"updated", "status", "project"}, limit: censusSize}, c.at, c.followed)
+		p, err := s.search(ctx, query{fields: []string{"updated", "status", "project", "issuetype", "labels"}, limit: censusSize}, c.at, c.followed)
 		if err != nil {
 			if c.at.Token != "" && forgotten(err) {
 				s.census = nil
@@ -119,6 +119,8 @@ func (s *Source) Census(ctx context.Context, live func(connector.Item)) error {
 			c.items = append(c.items, connector.Item{
 				ID: string(is.ID), Key: is.Key, Container: cmp.Or(is.Fields.Project.Key, projectOf(is.Key)),
 				Status: flow.Value{ID: string(is.Fields.Status.ID), Name: is.Fields.Status.Name, Category: is.Fields.Status.category()},
+				Type:   flow.Value{ID: string(is.Fields.Type.ID), Name: is.Fields.Type.Name},
+				Labels: is.Fields.Labels,
 			})
 		}
 		c.at = p.next

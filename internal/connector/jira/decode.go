@@ -107,8 +107,9 @@ type named struct {
 }
 
 type project struct {
-	ID  text   `json:"id"`
-	Key string `json:"key"`
+	ID   text   `json:"id"`
+	Key  string `json:"key"`
+	Name string `json:"name"`
 }
 
 type status struct {
@@ -199,6 +200,15 @@ type bulkAnswer struct {
 		Histories []history `json:"changeHistories"`
 	} `json:"issueChangeLogs"`
 	NextPageToken string `json:"nextPageToken"`
+}
+
+// delivery is a webhook's body.
+type delivery struct {
+	Event     string     `json:"webhookEvent"`
+	Type      string     `json:"issue_event_type_name"`
+	Timestamp stamp      `json:"timestamp"`
+	Issue     *issue     `json:"issue"`
+	Changelog *changelog `json:"changelog"`
 }
 
 // cleanText makes text fit to be stored and shown: valid UTF-8 on one line,

@@ -9,9 +9,10 @@
 //   - changelog.go: complete histories, whatever the site offers for them;
 //   - search.go: the dialects of search;
 //   - check.go: credentials, statuses, types, the census of what exists;
+//   - webhook.go: deliveries of webhooks, and reading the issues that they name;
 //   - client.go: one HTTP request and what its answer means;
 //   - decode.go: Jira's JSON; translate.go: from there to changes;
-//   - fake.go, fakehttp.go, fakejql.go: the simulated site.
+//   - fake.go, fakehttp.go, fakejql.go, fakehook.go: the simulated site.
 //
 // The package stores nothing. People never leave it: the fields that hold them
 // are not asked for, and the authors of histories are not decoded.

@@ -34,20 +34,24 @@ const (
 
 // Config says which site to read, and how.
 type Config struct {
-	URL       string                 // of the site, with its context path if it has one
-	Projects  []string               // keys of projects; none: all that the user sees
-	Email     string                 // of the token's owner, for basic authentication (Cloud); empty: bearer token
-	Token     func() (string, error) // asked for at each request; nil: anonymous
-	Titles    bool                   // keep the titles of items
-	Transport http.RoundTripper      // nil: http.DefaultTransport
-	PageSize  int                    // issues to ask for at a time; 0: 100
+	URL      string                 // of the site, with its context path if it has one
+	Projects []string               // keys of projects; none: all that the user sees
+	Email    string                 // of the token's owner, for basic authentication (Cloud); empty: bearer token
+	Token    func() (string, error) // asked for at each request; nil: anonymous
+	Titles   bool                   // keep the titles of items
+	// WebhookSecret returns what deliveries are signed with, asked for at each;
+	// nil: all are refused.
+	WebhookSecret func() (string, error)
+	Transport     http.RoundTripper // nil: http.DefaultTransport
+	PageSize      int               // issues to ask for at a time; 0: 100
 }
 
 // A Source reads one Jira site; see [connector.Source]. It tells Cloud from
 // Data Center by itself. Its methods are not for concurrent use, but for
-// Requests and RateLimitRemaining.
+// Receive, Requests and RateLimitRemaining.
 type Source struct {
 	client   *client
+	secret   func() (string, error) // of webhooks; nil: none
 	projects []string
 	titles   bool
 	pageSize int
@@ -86,7 +90,7 @@ func New(c Config) (*Source, error) {
 	projects := slices.Clone(c.Projects)
 	slices.Sort(projects)
 	return &Source{
-		client: newClient(base, c), projects: slices.Compact(projects), titles: c.Titles, pageSize: c.PageSize,
+		client: newClient(base, c), secret: c.WebhookSecret, projects: slices.Compact(projects), titles: c.Titles, pageSize: c.PageSize,
 		former: make(map[text]string),
 	}, nil
 }
@@ -285,20 +289,27 @@ func (s *Source) read(ctx context.Context, at cursor) (*reading, error) {
 		}
 		s.reading = newReading(id, p)
 	}
-	err := s.complete(ctx, s.reading)
-	if err == nil {
-		err = s.formerProjects(ctx, s.reading)
-	}
-	if err == nil && s.unlisted(s.reading) {
-		err = s.refreshStatuses(ctx, statusesAnew)
-	}
-	if err != nil {
+	if err := s.finish(ctx, s.reading); err != nil {
 		if errors.Is(err, errCut) {
 			s.reading = nil // if the issue has gone, the next search is without it
 		}
 		return nil, err
 	}
 	return s.reading, nil
+}
+
+// finish reads what the translation of a page needs besides the page.
+func (s *Source) finish(ctx context.Context, r *reading) error {
+	if err := s.complete(ctx, r); err != nil {
+		return err
+	}
+	if err := s.formerProjects(ctx, r); err != nil {
+		return err
+	}
+	if s.unlisted(r) {
+		return s.refreshStatuses(ctx, statusesAnew)
+	}
+	return nil
 }
 
 // refused marks a query that the site does not accept as a mistake in the

@@ -30,6 +30,7 @@ var (
 	_ connector.TypeLister   = (*Source)(nil)
 	_ connector.Censor       = (*Source)(nil)
 	_ connector.Meter        = (*Source)(nil)
+	_ connector.Receiver     = (*Source)(nil)
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -606,6 +607,8 @@ func TestCensus(t *testing.T) {
 			f := world(NewFake(o))
 			gone := f.Create(day(3), "PAY", "Bug", "Backlog", "Soon gone")
 			f.Delete(gone)
+			labelled := f.Create(day(3), "PAY", "Bug", "Backlog", "With labels")
+			f.Edit(day(4), labelled, SetLabels("one", "two"))
 			s := newSource(t, f)
 			live := map[string]connector.Item{}
 			for range 100 {
@@ -621,8 +624,8 @@ func TestCensus(t *testing.T) {
 				}
 				break
 			}
-			if len(live) != 13 {
-				t.Errorf("%d items, want 13", len(live))
+			if len(live) != 14 {
+				t.Errorf("%d items, want 14", len(live))
 			}
 			if _, ok := live[gone]; ok {
 				t.Error("the deleted issue is live")
@@ -630,17 +633,20 @@ func TestCensus(t *testing.T) {
 			var deleted string
 			for id, item := range live {
 				deleted = id
-				if item.Key != f.Key(id) || !strings.HasPrefix(item.Key, item.Container+"-") || item.Status.Name == "" {
+				if item.Key != f.Key(id) || !strings.HasPrefix(item.Key, item.Container+"-") || item.Status.Name == "" || item.Type.ID == "" || item.Type.Name == "" {
 					t.Errorf("item %+v", item)
 				}
+			}
+			if labels := live[labelled].Labels; !slices.Equal(labels, []string{"one", "two"}) {
+				t.Errorf("labels %q", labels)
 			}
 			f.Delete(deleted)
 			clear(live)
 			for len(live) == 0 {
 				_ = s.Census(t.Context(), func(i connector.Item) { live[i.ID] = i }) // or again after a rate limit
 			}
-			if _, ok := live[deleted]; ok || len(live) != 12 {
-				t.Errorf("%d items in the second census, want 12, the deleted one among them: %t", len(live), ok)
+			if _, ok := live[deleted]; ok || len(live) != 13 {
+				t.Errorf("%d items in the second census, want 13, the deleted one among them: %t", len(live), ok)
 			}
 		})
 	}
