@@ -40,10 +40,12 @@ var allowed = map[string][]string{
 // forTests says what test files may import besides: what is only for tests, and
 // whatever of this module is no composition of the whole.
 var forTests = []string{
+	"github.com/getkin/kin-openapi/...",
 	"github.com/google/go-cmp/...",
 	"github.com/nats-io/...",
 	"github.com/prometheus/...",
 	"github.com/rogpeppe/go-internal/...",
+	"github.com/vektah/gqlparser/v2/...",
 	"go.uber.org/goleak",
 	"google.golang.org/protobuf/...",
 	"pgregory.net/rapid",

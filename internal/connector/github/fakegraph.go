@@ -278,7 +278,7 @@ func (g *fakeGraphRun) board(b *fakeBoard) object {
 	return object{
 		"__typename": "ProjectV2", "id": b.node(), "number": b.number, "title": fmt.Sprintf("Board %d", b.number),
 		"items": fakeLazy(func(args string, _ []any) any {
-			return g.page(args, len(b.cards), func(k int) any { return g.card(b.cards[k]) })
+			return g.page("ProjectV2Item", args, len(b.cards), func(k int) any { return g.card(b.cards[k]) })
 		}),
 		"field": fakeLazy(func(args string, _ []any) any {
 			if !strings.Contains(args, `"Status"`) {
@@ -313,8 +313,12 @@ func (g *fakeGraphRun) card(c *fakeCard) object {
 
 // issue shows an issue, or the pull request that it is.
 func (g *fakeGraphRun) issue(i *fakeIssue) object {
+	kind := "Issue"
+	if i.pull != nil {
+		kind = "PullRequest"
+	}
 	o := object{
-		"__typename": "Issue", "id": i.node(), "fullDatabaseId": strconv.FormatInt(i.id, 10), "number": i.number, "title": i.title,
+		"__typename": kind, "id": i.node(), "fullDatabaseId": strconv.FormatInt(i.id, 10), "number": i.number, "title": i.title,
 		"url": i.page(fakeHookBase), "createdAt": fakeTime(i.created), "updatedAt": fakeTime(i.updated), "closedAt": fakeTimeOrNull(i.closed),
 		"state": strings.ToUpper(i.state()), "repository": object{"__typename": "Repository", "id": fakeNodeID("R", i.repo.id), "nameWithOwner": i.repo.full()},
 		"timelineItems": fakeLazy(func(args string, _ []any) any {
@@ -324,17 +328,17 @@ func (g *fakeGraphRun) issue(i *fakeIssue) object {
 					shown = append(shown, entry)
 				}
 			}
-			return g.page(args, len(shown), func(k int) any { return shown[k] })
+			return g.page(kind+"TimelineItems", args, len(shown), func(k int) any { return shown[k] })
 		}),
 	}
 	if p := i.pull; p != nil {
-		o["__typename"], o["fullDatabaseId"] = "PullRequest", strconv.FormatInt(p.id, 10)
+		o["fullDatabaseId"] = strconv.FormatInt(p.id, 10)
 		o["merged"], o["mergedAt"] = !p.merged.IsZero(), fakeTimeOrNull(p.merged)
 		if !p.merged.IsZero() {
 			o["state"] = "MERGED"
 		}
 		o["closingIssuesReferences"] = fakeLazy(func(args string, _ []any) any {
-			return g.page(args, len(p.closes), func(k int) any { return g.issue(p.closes[k]) })
+			return g.page("Issue", args, len(p.closes), func(k int) any { return g.issue(p.closes[k]) })
 		})
 	}
 	return o
@@ -370,9 +374,9 @@ func showGraphEvent(e *fakeEvent) any {
 	return o
 }
 
-// page shows one page of a connection: as many rows as asked for, beginning
+// page shows one page of a connection of a type: as many rows as asked for, beginning
 // after the variable after where the arguments name it.
-func (g *fakeGraphRun) page(args string, rows int, show func(k int) any) any {
+func (g *fakeGraphRun) page(of, args string, rows int, show func(k int) any) any {
 	first, start := 100, 0
 	if m := regexp.MustCompile(`first : (\d+)`).FindStringSubmatch(args); m != nil {
 		first, _ = strconv.Atoi(m[1])
@@ -394,7 +398,7 @@ func (g *fakeGraphRun) page(args string, rows int, show func(k int) any) any {
 		cursor = encodeFakeCursor(fakePlace{At: time.Unix(0, 0).UTC(), ID: int64(end)})
 	}
 	return object{
-		"nodes": nodes, "totalCount": rows,
-		"pageInfo": object{"hasNextPage": end < rows, "hasPreviousPage": start > 0, "endCursor": cursor},
+		"__typename": of + "Connection", "nodes": nodes, "totalCount": rows,
+		"pageInfo": object{"__typename": "PageInfo", "hasNextPage": end < rows, "hasPreviousPage": start > 0, "endCursor": cursor},
 	}
 }
