@@ -21,8 +21,6 @@ import (
 
 	"github.com/flowmetrics/flowmetrics/internal/config"
 	"github.com/flowmetrics/flowmetrics/internal/connector"
-	"github.com/flowmetrics/flowmetrics/internal/connector/file"
-	"github.com/flowmetrics/flowmetrics/internal/connector/jira"
 	"github.com/flowmetrics/flowmetrics/internal/eventlog"
 	"github.com/flowmetrics/flowmetrics/internal/exporter"
 	"github.com/flowmetrics/flowmetrics/internal/flow"
@@ -42,7 +40,7 @@ type Options struct {
 	Logger        *slog.Logger
 	Progress      connector.Reporter // of backfills, may be nil
 	// CensusInterval is how often the live items of a tracker are compared with
-	// those of the log; 0: once in sixty polls, at least a minute apart.
+	// those of the log; 0: once in sixty polls, a minute to a day apart.
 	CensusInterval time.Duration
 }
 
@@ -53,36 +51,11 @@ type App struct {
 	processor *processor.Processor
 	exporter  *exporter.Exporter
 	runners   []*connector.Runner
+	webhooks  *connector.Webhooks
 	server    *web.Server
 	refused   *refused
 	logBytes  atomic.Uint64 // read now and then: a scrape does no I/O (I5)
 	goal      atomic.Uint64 // of the first reading, see settled; 0: not known yet
-}
-
-// Registry lists the connectors that the program is built with.
-func Registry() connector.Registry {
-	return connector.Registry{
-		config.Jira: func(s connector.Spec) (connector.Source, error) {
-			return jira.New(jira.Config{
-				URL: s.URL, Projects: s.Projects, Email: s.Email, Token: s.Token, Titles: s.Titles, Transport: s.Transport,
-			})
-		},
-		config.File: func(s connector.Spec) (connector.Source, error) {
-			return file.New(s.Name, s.Path, s.Logger), nil
-		},
-	}
-}
-
-// NewSource makes the source that a configuration describes.
-func NewSource(s *config.Source, logger *slog.Logger) (connector.Source, error) {
-	spec := connector.Spec{
-		Name: s.Name, URL: s.URL, Projects: s.Projects, Repos: s.Repos, Email: s.Email, Path: s.Path, Titles: s.Titles,
-		Logger: logger.With("source", s.Name),
-	}
-	if s.Token.IsSet() {
-		spec.Token = s.Token.Read
-	}
-	return Registry().New(s.Type, spec)
 }
 
 // LogConfig returns the event log's part of a configuration.
@@ -131,16 +104,20 @@ func (a *App) wire(ctx context.Context) error {
 	for i := range cfg.Sources {
 		s := &cfg.Sources[i]
 		source, err := NewSource(s, a.opts.Logger)
+		if err == nil {
+			err = checkWebhookSecret(s)
+		}
 		if err != nil {
 			return err
 		}
 		a.runners = append(a.runners, connector.NewRunner(connector.Config{
-			Name: s.Name, Source: source, PollInterval: s.PollInterval, CensusInterval: cmp.Or(a.opts.CensusInterval, max(60*s.PollInterval, time.Minute)),
+			Name: s.Name, Source: source, PollInterval: s.PollInterval, CensusInterval: cmp.Or(a.opts.CensusInterval, censusInterval(s.PollInterval)),
 			Overlaps:  s.Type != config.File, // a file holds what somebody wrote into it, repeats included
 			Publisher: a.log, Cursors: cursors{a.log}, Facts: known{a.processor}, Rejections: a.refused,
 			Progress: a.opts.Progress, Logger: a.opts.Logger,
 		}))
 	}
+	a.webhooks = connector.NewWebhooks(a.opts.Logger, a.runners...)
 	var token func() (string, error)
 	if cfg.Web.IngestToken.IsSet() {
 		token = cfg.Web.IngestToken.Read
@@ -148,7 +125,7 @@ func (a *App) wire(ctx context.Context) error {
 	server, err := web.New(web.Options{
 		Listen: a.opts.Listen, ConfigFile: a.opts.WebConfigFile,
 		Snapshots: a.processor, Log: a.log, Publisher: a.log, Health: a, Metrics: a.exporter,
-		Rejections: a.refused, IngestToken: token, Debug: a.opts.Debug, Logger: a.opts.Logger,
+		Webhooks: a.webhooks, Rejections: a.refused, IngestToken: token, Debug: a.opts.Debug, Logger: a.opts.Logger,
 	})
 	if err != nil {
 		return err
@@ -256,6 +233,8 @@ func (a *App) settled(measured uint64) bool {
 func (a *App) service() exporter.Service {
 	status := a.processor.Status()
 	out := exporter.Service{
+		Webhooks: a.webhooks.Counts(),
+
 		Log: exporter.Log{Changes: status.Changes, Rejected: status.Rejected, Bytes: a.logBytes.Load()},
 		Processor: exporter.Processor{
 			Pending: status.Pending, SnapshotAt: status.SnapshotAt, SnapshotDuration: status.SnapshotDuration,
