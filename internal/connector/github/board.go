@@ -13,30 +13,6 @@ import (
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
 
-// The status of an issue on a board, the field Status of one project (case 22),
-// is learnt from three places:
-//
-//   - Webhooks come first: a delivery tells from, to and when, and is the only
-//     record that is at once complete and in time. Organisations alone have them.
-//   - The snapshot of the board ([Source.Observe]) reconciles: it lists what every
-//     item has now and since when. The Runner compares that with what the log
-//     holds and publishes the differences as approximate, for what happened
-//     between two snapshots is not seen.
-//   - The timelines of issues fill in the past, where the site records moves in
-//     them at all: GitHub does so since the end of 2025, and not dependably.
-//
-// One move may be told by several of them, dated a second or so apart. [moves]
-// leaves out what another place has told already while the process lives; the
-// snapshot is compared with the log and needs no memory. What is repeated after
-// a restart nevertheless is a change to the status that the item has: no visit,
-// no reopening, and nothing for any number to see.
-//
-// The facts of one item on a board are ordered by time, to the second. Where two
-// deliveries share it their order is not known, and the next snapshot decides.
-//
-// Archiving an item changes no status: what is archived stays what it was.
-// Taking it off the board clears the status.
-
 const (
 	boardFor  = time.Hour   // the board's options are good for so long
 	boardAnew = time.Minute // and for so long where one turns up that is not among them
@@ -174,7 +150,7 @@ func (s *Source) projectStatuses(ctx context.Context) ([]flow.Value, error) {
 // boardHistory returns the moves on the configured board that the timelines of
 // the issues of a page tell of, none where the site does not record them.
 func (s *Source) boardHistory(ctx context.Context, issues []issue) ([]flow.Change, error) {
-	if !s.hasBoard() || !s.graph.supports("BoardHistory") {
+	if !s.hasBoard() || len(issues) == 0 || !s.graph.supports("BoardHistory") {
 		return nil, nil
 	}
 	p, err := s.loadProject(ctx, boardFor)

@@ -101,7 +101,7 @@ func newClient(base *url.URL, c Config) *client {
 	// changed, and sign.
 	var stack http.RoundTripper = &meter{client: cl, next: cmp.Or[http.RoundTripper](c.Transport, http.DefaultTransport)}
 	stack = newSigner(base, c, newCache(stack))
-	cl.gh = gh.NewClient(&http.Client{Transport: stack, Timeout: requestTimeout, CheckRedirect: cl.checkRedirect})
+	cl.gh = gh.NewClient(&http.Client{Transport: stack, CheckRedirect: cl.checkRedirect})
 	cl.gh.BaseURL = base
 	cl.gh.UserAgent = "flowmetrics"
 	return cl
@@ -169,7 +169,11 @@ func (c *client) roundTrip(ctx context.Context, method string, u *url.URL, body,
 	if err != nil {
 		return reply{}, fmt.Errorf("encode request: %w", err)
 	}
-	resp, err := c.gh.BareDo(ctx, request)
+	// Not by the client's own timeout: go-github leaves the bodies of failures
+	// open, and a timer with each.
+	within, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	resp, err := c.gh.BareDo(within, request)
 	if err != nil {
 		return reply{}, c.judge(ctx, err)
 	}

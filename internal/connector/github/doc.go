@@ -14,9 +14,42 @@
 //   - check.go: credentials, statuses and types; census.go: what exists;
 //   - client.go: one HTTP request and what its answer means; auth.go: the
 //     credentials and where they may go; etag.go: answers that are still good;
+//   - graphql.go: the queries and what their answers mean; pulls.go: what pull
+//     requests say about the issues they close; board.go: the board, as described
+//     below; moves.go: which moves were told already;
+//   - webhook.go: deliveries, and what they make to be read again;
 //   - fake.go, fakeboard.go: the script of a simulated GitHub; fakehttp.go,
 //     fakegraph.go, fakehook.go: its faces; fakeshow.go: how it shows things.
 //
 // The package stores nothing. People never leave it: authors are not decoded,
 // and of an assignment only whether there is one remains.
+//
+// # The status on a board
+//
+// The board's field Status is an item's status (case 22). It is learnt from
+// three places, for none of them is enough:
+//
+//   - Webhooks come first. A delivery says from what to what and when, within
+//     seconds. Only boards of organisations have them, and GitHub does not repeat
+//     a delivery that was lost.
+//   - The snapshot of the board, [Source.Observe], reconciles. It lists what each
+//     item has now and since when. The Runner compares that with what the log holds
+//     and publishes the differences as approximate: what happened between two
+//     snapshots stays unknown.
+//   - The timelines of the issues fill in the past, where the site records moves
+//     there. GitHub began to at the end of 2025 and leaves most of them out since
+//     September 2026. They tell names, to which the ids of the options that have
+//     these names now are added.
+//
+// One move is told by several of them, dated up to some seconds apart, under
+// different ids. Within a day, and while the process lives, a webhook and a
+// timeline leave out what another of the three has told before, one for one. The
+// snapshot is compared with the log and needs no memory. What is told twice
+// nevertheless, such as after a restart, is a change to the status that the item
+// has already: it begins no visit and no number counts it.
+//
+// Times are exact to the second. Of moves of one item in the same second the
+// timeline knows the order, deliveries do not, and the next snapshot decides.
+// Archiving an item changes no status: what was done stays done. Taking it off
+// the board clears the status.
 package github

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -187,10 +188,11 @@ func (s *Source) receiveIssue(_ context.Context, d *delivery) (connector.Notice,
 // calls within seconds.
 func (s *Source) gone(repo string, is *hookIssue) flow.Change {
 	item := decimal(is.ID)
-	return flow.Change{
-		ID: item + ":deleted", Container: repo, Item: item, Key: issueKey(repo, is.Number),
-		At: received(), Kind: flow.Deleted, Approximate: true,
+	c := flow.Change{ID: item + ":deleted", Container: repo, Item: item, At: received(), Kind: flow.Deleted, Approximate: true}
+	if is.Number > 0 {
+		c.Key = issueKey(repo, is.Number)
 	}
+	return c
 }
 
 // received is the time of what a delivery does not date.
@@ -223,21 +225,23 @@ func (s *Source) receiveSubIssue(_ context.Context, d *delivery) (connector.Noti
 }
 
 // pullMark separates the repository from the node id in the hint of a pull
-// request.
+// request, and occurs in neither.
 const pullMark = "!"
 
 // pullHint names a pull request to read again, as "acme/api!PR_kwDOA1".
 func (s *Source) pullHint(d *delivery) connector.Notice {
 	repo, ok := s.repoOf(d.Repository.FullName)
 	id := d.PullRequest.NodeID
-	if !ok || id == "" || id != cleanText(id, maxNodeID) || !s.graph.supports("PullEvidence") {
+	if !ok || !isNode(id) || !s.graph.supports("PullEvidence") {
 		return connector.Notice{}
 	}
 	return connector.Notice{Items: []string{repo + pullMark + id}}
 }
 
-// maxNodeID bounds the node ids that are taken from deliveries, in bytes.
-const maxNodeID = 200
+// nodeID is the form of GitHub's node ids, old and new.
+var nodeID = regexp.MustCompile(`^[A-Za-z0-9_=+/-]{1,200}$`)
+
+func isNode(id string) bool { return nodeID.MatchString(id) }
 
 func (s *Source) receivePull(_ context.Context, d *delivery) (connector.Notice, error) {
 	switch d.Action {
@@ -255,14 +259,14 @@ func (s *Source) receiveReview(_ context.Context, d *delivery) (connector.Notice
 }
 
 func (s *Source) receiveLabel(_ context.Context, d *delivery) (connector.Notice, error) {
-	if repo, ok := s.repoOf(d.Repository.FullName); ok && d.Action == "edited" && told(d.Changes.Name) {
+	if repo, ok := s.repoOf(d.Repository.FullName); ok && d.Action == "edited" && given(d.Changes.Name) {
 		s.labelsChanged(repo)
 	}
 	return connector.Notice{}, nil
 }
 
-// told reports whether a part of a delivery is there, be it null.
-func told(part json.RawMessage) bool { return len(part) > 0 }
+// given reports whether a part of a delivery is there, be it null.
+func given(part json.RawMessage) bool { return len(part) > 0 }
 
 // receiveItem reads what happened to an item of the board. Creating it gives it
 // no status, archiving and restoring change none; a draft that becomes an issue
@@ -270,9 +274,7 @@ func told(part json.RawMessage) bool { return len(part) > 0 }
 func (s *Source) receiveItem(ctx context.Context, d *delivery) (n connector.Notice, err error) {
 	value := d.Changes.FieldValue
 	switch {
-	case d.Item.ContentType != "Issue" || d.Item.NodeID == "" || d.Item.Content == "":
-		return n, nil
-	case len(d.Item.NodeID) > maxNodeID || len(d.Item.Content) > maxNodeID:
+	case d.Item.ContentType != "Issue" || !isNode(d.Item.NodeID) || !isNode(d.Item.Content):
 		return n, nil
 	case d.Action == "edited":
 		if value == nil || value.FieldType != "" && value.FieldType != "single_select" || value.FieldName != "" && value.FieldName != statusField {
@@ -298,7 +300,7 @@ func (s *Source) receiveItem(ctx context.Context, d *delivery) (n connector.Noti
 		// The status is cleared. The time of the item is that of its last change.
 		c.ID, c.At, c.Approximate = base.Item+":"+d.Item.NodeID+":deleted", received(), true
 		c.Fields = []flow.FieldChange{{Field: flow.FieldStatus}}
-	case d.Action == "edited" && told(value.From) && told(value.To):
+	case d.Action == "edited" && given(value.From) && given(value.To):
 		c = moved(base, d)
 	default:
 		node, err := s.lookUp(ctx, d.Item.NodeID)
