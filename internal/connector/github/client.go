@@ -49,11 +49,11 @@ type client struct {
 
 // A reply is what an answer tells besides its body.
 type reply struct {
-	url    *url.URL  // that answered, behind redirects
-	next   string    // URL of the next page; empty: this is the last one
-	last   int       // number of the last page, 0 where it is not told
-	date   time.Time // by the site's clock; zero: not told
-	header http.Header
+	url      *url.URL  // that answered, behind redirects
+	next     string    // URL of the next page; empty: this is the last one
+	last     int       // number of the last page, 0 where it is not told
+	received time.Time // by the site's clock, or ours where it does not tell
+	header   http.Header
 }
 
 // A decoder decodes an answer by itself; others are decoded as JSON.
@@ -91,8 +91,9 @@ func gone(err error) bool {
 }
 
 var (
-	errWebPage = errors.New("answered with a web page instead of JSON: a login page or a proxy is in the way, or the URL is not the one of the API")
-	errForeign = errors.New("leads to another host, refused")
+	errWebPage  = errors.New("answered with a web page instead of JSON: a login page or a proxy is in the way, or the URL is not the one of the API")
+	errForeign  = errors.New("leads to another host, refused")
+	errNoAnswer = errors.New("no answer")
 )
 
 func newClient(base *url.URL, c Config) *client {
@@ -173,12 +174,13 @@ func (c *client) roundTrip(ctx context.Context, method string, u *url.URL, body,
 	// open, and a timer with each.
 	within, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	asked := time.Now()
 	resp, err := c.gh.BareDo(within, request)
 	if err != nil {
-		return reply{}, c.judge(ctx, err)
+		return replyOf(resp, asked), c.judge(ctx, err)
 	}
 	defer resp.Body.Close()
-	r := replyOf(resp)
+	r := replyOf(resp, asked)
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return r, fmt.Errorf("read answer: %w", err)
@@ -197,11 +199,13 @@ func (c *client) roundTrip(ctx context.Context, method string, u *url.URL, body,
 	return r, nil
 }
 
-func replyOf(resp *gh.Response) reply {
-	r := reply{url: resp.Request.URL, header: resp.Header, last: resp.LastPage}
-	r.next = nextLink(resp.Header)
+func replyOf(resp *gh.Response, asked time.Time) reply {
+	if resp == nil || resp.Response == nil || resp.Request == nil {
+		return reply{received: asked.UTC()}
+	}
+	r := reply{url: resp.Request.URL, header: resp.Header, next: nextLink(resp.Header), last: resp.LastPage, received: asked.UTC()}
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-		r.date = date.UTC()
+		r.received = date.UTC()
 	}
 	return r
 }
@@ -247,9 +251,12 @@ func (c *client) judge(ctx context.Context, err error) error {
 		return c.judgeInstallation(e)
 	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
-		return e.Err // the URL says nothing more
+		err = e.Err // the URL says nothing more
 	}
-	return err
+	if _, ok := errors.AsType[*connector.ConfigError](err); ok || errors.Is(err, errForeign) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errNoAnswer, err)
 }
 
 // judgeAnswer tells what an answer other than success means.
@@ -284,7 +291,7 @@ func (c *client) judgeInstallation(e *ghinstallation.HTTPError) error {
 	e.Response.Body.Close()
 	err := c.judgeAnswer(e.Response, "")
 	if gone(err) {
-		err = &connector.AuthError{Err: err}
+		return &connector.AuthError{Err: errors.New("the App or its installation does not exist")}
 	}
 	return fmt.Errorf("get token of the App's installation: %w", err)
 }

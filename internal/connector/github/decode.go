@@ -2,12 +2,15 @@ package github
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
 
 // The types of this file hold the parts of GitHub's answers that are read. Of
@@ -51,6 +54,17 @@ type issue struct {
 
 // item is the issue's id in changes.
 func (is *issue) item() string { return decimal(is.ID) }
+
+// updated is the issue's last update in seconds of the epoch; 0: not told.
+func (is *issue) updated() int64 {
+	if is.UpdatedAt.IsZero() {
+		return 0
+	}
+	return is.UpdatedAt.Unix()
+}
+
+// sum stands for the issue as it was at that update.
+func (is *issue) sum() sum { return sumOf(is.ID, is.updated()) }
 
 // key is the issue's display key.
 func (is *issue) key() string { return issueKey(is.Repository, is.Number) }
@@ -124,7 +138,20 @@ type reference struct {
 // others are used nevertheless.
 type page[T any] struct {
 	entries []T
-	refused []error
+	refused []refusal
+}
+
+// A refusal is an entry that is not as expected.
+type refusal struct {
+	sum sum // of what it says
+	err error
+}
+
+// rejection is the record of a refusal; where is the repository or the issue.
+func (r refusal) rejection(where string) flow.Rejection {
+	return flow.Rejection{
+		Index: -1, Subject: "github:" + where, Reason: flow.ReasonMalformed, Detail: cleanText(r.err.Error(), maxMessage),
+	}
 }
 
 func (p *page[T]) decode(text []byte) error {
@@ -143,7 +170,8 @@ func (p *page[T]) decode(text []byte) error {
 	for k, one := range raw {
 		var entry T
 		if err := json.Unmarshal(one, &entry); err != nil {
-			p.refused = append(p.refused, fmt.Errorf("entry %d: %w", k, err))
+			whole := sha256.Sum256(one)
+			p.refused = append(p.refused, refusal{sum(whole[:5]), fmt.Errorf("entry %d: %w", k, err)})
 			continue
 		}
 		p.entries = append(p.entries, entry)

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/flowmetrics/flowmetrics/internal/connector"
 	"github.com/flowmetrics/flowmetrics/internal/flow"
@@ -49,9 +49,13 @@ type Source struct {
 	pageSize      int
 	logger        *slog.Logger
 
-	scans    map[string]*scan // by repository, what is not in the cursor
-	reached  string           // the cursor that scans belong to
-	mentions bool             // mentions are the evidence of pull requests, for lack of better
+	scans    map[string]*scan  // by repository, what is not in the cursor
+	reached  string            // the cursor that scans belong to
+	paths    map[string]string // of repositories that answer elsewhere than by their names
+	counting *counting         // an unfinished census
+
+	evidenceKnown bool // mentions is known
+	mentions      bool // mentions are the evidence of pull requests, for lack of better
 
 	mu       sync.Mutex
 	rejected map[flow.Reason]int64
@@ -110,7 +114,7 @@ func newSource(c Config) (*Source, error) {
 	return &Source{
 		client: newClient(base, c), repos: repos, project: c.Project, webhookSecret: c.WebhookSecret, titles: c.Titles,
 		pageSize: c.PageSize, logger: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)),
-		scans: make(map[string]*scan), rejected: make(map[flow.Reason]int64), relabel: make(map[string]bool),
+		scans: make(map[string]*scan), paths: make(map[string]string), rejected: make(map[flow.Reason]int64), relabel: make(map[string]bool),
 		name: c.Name, anonymous: c.Token == nil && c.App.PrivateKey == nil,
 	}, nil
 }
@@ -150,12 +154,25 @@ func (s *Source) labelsChanged(repo string) {
 	s.relabel[repo] = true
 }
 
-// reject counts a piece of input that cannot be used and returns its record.
-func (s *Source) reject(where, id string, err error) flow.Rejection {
+// countRejected counts pieces of input that cannot be used.
+func (s *Source) countRejected(n int) {
+	if n == 0 {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rejected[flow.ReasonMalformed]++
-	return flow.Rejection{
-		Index: -1, Subject: "github:" + where, Received: time.Time{}, ID: id, Reason: flow.ReasonMalformed, Detail: cleanText(err.Error(), maxMessage),
-	}
+	s.rejected[flow.ReasonMalformed] += int64(n)
+}
+
+// Requests implements [connector.Meter].
+func (s *Source) Requests() map[string]int64 { return s.client.counts() }
+
+// RateLimitRemaining implements [connector.Meter]. It tells the limit of REST.
+func (s *Source) RateLimitRemaining() (int, bool) { return s.client.left() }
+
+// Rejects implements [connector.Rejecter].
+func (s *Source) Rejects() map[flow.Reason]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.rejected)
 }

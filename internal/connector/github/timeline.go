@@ -17,28 +17,28 @@ const maxTimeline = 1000
 // A history is an issue's timeline as far as it can be used.
 type history struct {
 	events  []event
-	refused []error
-	read    time.Time // by the site's clock when reading began; zero: not told
+	refused []refusal
+	read    time.Time // when reading began
 	gone    bool      // the issue is not in the repository any more
 }
 
 // readTimeline reads the whole timeline of an issue. The path is that of its
 // repository, such as "repos/acme/api".
-func (s *Source) readTimeline(ctx context.Context, path string, number int) (history, error) {
-	var h history
+func (s *Source) readTimeline(ctx context.Context, path string, number int) (*history, error) {
+	h := &history{}
 	url := fmt.Sprintf("%s/issues/%d/timeline?per_page=100", path, number)
 	for n := range maxTimeline {
 		var p page[event]
 		r, err := s.client.get(ctx, url, &p)
 		if gone(err) {
-			return history{gone: true}, nil
+			return &history{gone: true}, nil
 		}
 		if err != nil {
-			return history{}, err
+			return nil, err
 		}
 		if n == 0 {
-			if h.read = r.date; s.elsewhere(r, path) {
-				return history{gone: true}, nil
+			if h.read = r.received; s.elsewhere(r, path) {
+				return &history{gone: true}, nil
 			}
 		}
 		h.events = append(h.events, p.entries...)
@@ -48,7 +48,7 @@ func (s *Source) readTimeline(ctx context.Context, path string, number int) (his
 		}
 		url = r.next
 	}
-	return history{}, fmt.Errorf("timeline of issue %d has more than %d pages", number, maxTimeline)
+	return nil, fmt.Errorf("timeline of issue %d has more than %d pages", number, maxTimeline)
 }
 
 // elsewhere reports whether an answer is about another repository than was
@@ -80,9 +80,20 @@ func (s *Source) readIssue(ctx context.Context, repo string, number int) ([]flow
 	if h.gone {
 		return nil, nil
 	}
-	for _, err := range h.refused {
-		s.reject(is.key(), "", err)
+	if _, err := s.readEvidence(ctx, nil, map[int64]*history{is.ID: h}); err != nil {
+		return nil, fmt.Errorf("read evidence for %s: %w", issueKey(repo, number), err)
 	}
+	s.countRejected(len(h.refused))
 	t := translator{titles: s.titles, pulls: s.mentions}
 	return t.changes(&is, h.events), nil
+}
+
+// mentioned returns a pull request that mentions the issue, or nil.
+func (h *history) mentioned() *issue {
+	for k := range h.events {
+		if e := &h.events[k]; e.Source != nil && e.Source.Issue != nil && e.Source.Issue.PullRequest != nil {
+			return e.Source.Issue
+		}
+	}
+	return nil
 }
