@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 )
 
@@ -172,22 +171,4 @@ func (f *Fake) hookReview(i *fakeIssue, e *fakeEvent) {
 		"action": "submitted", "review": review, "pull_request": showPull(fakeHookBase, i, e.at),
 		"repository": showRepo(fakeHookBase, i.repo), "organization": showOrganization(fakeHookBase, i.repo.owner),
 	})
-}
-
-// showPull shows a pull request itself, whose id is not that of its issue.
-func showPull(base string, i *fakeIssue, at time.Time) object {
-	o := showIssue(base, i)
-	for _, name := range []string{"pull_request", "repository_url", "labels_url", "events_url", "timeline_url", "state_reason", "reactions", "sub_issues_summary"} {
-		delete(o, name)
-	}
-	u := fmt.Sprintf("%s/pulls/%d", i.repo.url(base), i.number)
-	o["id"], o["node_id"], o["url"], o["updated_at"] = i.pull.id, i.node(), u, fakeTime(at)
-	o["issue_url"] = fmt.Sprintf("%s/issues/%d", i.repo.url(base), i.number)
-	o["merged"], o["merged_at"] = !i.pull.merged.IsZero(), fakeTimeOrNull(i.pull.merged)
-	reviewers := []object{}
-	if slices.ContainsFunc(i.events, func(e *fakeEvent) bool { return e.kind == "review_requested" }) {
-		reviewers = append(reviewers, showUser(base, fakeReviewer))
-	}
-	o["requested_reviewers"], o["requested_teams"] = reviewers, []object{}
-	return o
 }

@@ -439,6 +439,7 @@ func (f *Fake) user(r *http.Request, base string) fakeAnswer {
 	for _, name := range []string{"public_repos", "public_gists", "followers", "following"} {
 		o[name] = 0
 	}
+	o["user_view_type"] = "public"
 	o["blog"], o["created_at"], o["updated_at"] = "", "2024-01-01T00:00:00Z", "2024-01-01T00:00:00Z"
 	return fakeAnswer{status: http.StatusOK, body: o}
 }

@@ -3,6 +3,7 @@ package github
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -275,6 +276,41 @@ func showEvent(base string, i *fakeIssue, e *fakeEvent) object {
 		o["lock_reason"] = nil
 	case "referenced", "merged":
 		o["commit_id"], o["commit_url"] = sha, i.repo.url(base)+"/commits/"+sha
+	}
+	return o
+}
+
+// showPull shows a pull request itself, whose id is not that of its issue.
+func showPull(base string, i *fakeIssue, at time.Time) object {
+	o := showIssue(base, i)
+	for _, name := range []string{"pull_request", "repository_url", "labels_url", "events_url", "timeline_url", "state_reason", "reactions", "sub_issues_summary"} {
+		delete(o, name)
+	}
+	u, page := fmt.Sprintf("%s/pulls/%d", i.repo.url(base), i.number), i.page(base)
+	issueURL, sha := fmt.Sprintf("%s/issues/%d", i.repo.url(base), i.number), fmt.Sprintf("%040x", i.pull.id)
+	side := object{"label": i.repo.owner + ":main", "ref": "main", "sha": sha, "user": showUser(base, i.repo.owner), "repo": showRepo(base, i.repo)}
+	reviewers := []object{}
+	if slices.ContainsFunc(i.events, func(e *fakeEvent) bool { return e.kind == "review_requested" }) {
+		reviewers = append(reviewers, showUser(base, fakeReviewer))
+	}
+	merged, mergedBy := !i.pull.merged.IsZero(), any(nil)
+	if merged {
+		mergedBy = showUser(base, fakeMaintainer)
+	}
+	for name, value := range (object{
+		"id": i.pull.id, "url": u, "updated_at": fakeTime(at), "issue_url": issueURL, "diff_url": page + ".diff", "patch_url": page + ".patch",
+		"commits_url": u + "/commits", "review_comments_url": u + "/comments", "review_comment_url": i.repo.url(base) + "/pulls/comments{/number}",
+		"statuses_url": i.repo.url(base) + "/statuses/" + sha, "merge_commit_sha": sha, "head": side, "base": side,
+		"_links": object{
+			"self": object{"href": u}, "html": object{"href": page}, "issue": object{"href": issueURL}, "comments": object{"href": issueURL + "/comments"},
+			"review_comments": object{"href": u + "/comments"}, "review_comment": object{"href": i.repo.url(base) + "/pulls/comments{/number}"},
+			"commits": object{"href": u + "/commits"}, "statuses": object{"href": i.repo.url(base) + "/statuses/" + sha},
+		},
+		"requested_reviewers": reviewers, "requested_teams": []object{}, "auto_merge": nil,
+		"merged": merged, "merged_at": fakeTimeOrNull(i.pull.merged), "merged_by": mergedBy, "mergeable": nil, "mergeable_state": "unknown", "rebaseable": nil,
+		"additions": 1, "deletions": 0, "changed_files": 1, "commits": 1, "review_comments": 0, "maintainer_can_modify": false,
+	}) {
+		o[name] = value
 	}
 	return o
 }
