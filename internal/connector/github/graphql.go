@@ -39,6 +39,8 @@ var errUnsupported = errors.New("GraphQL: the site does not answer this query")
 // credentials.
 var errNotFound = errors.New("GraphQL: not found")
 
+var errGraphLimit = errors.New("GraphQL has a limit of its own, which is used up")
+
 // graph is what a source remembers about a site's GraphQL. Its methods are safe
 // for concurrent use.
 type graph struct {
@@ -174,7 +176,7 @@ func (a *graphAnswer) judge(h http.Header) error {
 			if wait, ok := waitOf(h); ok {
 				until = time.Now().Add(min(max(wait, time.Second), maxWait))
 			}
-			return &connector.RateLimitError{Until: until, Err: e}
+			return &connector.RateLimitError{Until: until, Err: errGraphLimit}
 		case e.Type == "INSUFFICIENT_SCOPES":
 			return &connector.AuthError{Err: &scopeError{scope: scopeIn(e.Message)}}
 		case e.aboutNode():
