@@ -34,11 +34,25 @@ func serveUntilKilled(dir string) int {
 		logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 		a, err = New(context.Background(), Options{Config: cfg, DataDir: filepath.Join(dir, "data"), Listen: "127.0.0.1:0", Logger: logger})
 		if err == nil {
+			err = tell(filepath.Join(dir, childURL), a.URL())
+		}
+		if err == nil {
 			err = a.Run(context.Background())
 		}
 	}
 	fmt.Fprintln(os.Stderr, "the service ended:", err)
 	return 1
+}
+
+// childURL is the file of the folder that says where that binary serves.
+const childURL = "url"
+
+// tell writes a file, whole or not at all.
+func tell(path, text string) error {
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }
 
 // Killed again and again during the backfill, the service comes to the numbers

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,6 +96,13 @@ func (f *refetcher) refetch(_ context.Context, items []string, emit func(connect
 	return emit(b)
 }
 
+// told returns the calls so far.
+func (f *refetcher) told() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.calls)
+}
+
 // since returns the seconds since the clock of bubbles began.
 func since() float64 {
 	return time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)).Seconds()
@@ -118,8 +126,9 @@ func begin(t *testing.T, r *connector.Runner) (stop func()) {
 // published once.
 func TestHint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, f, polls := newMemory(), &refetcher{}, 0
-		cfg := m.config(hooked{func(context.Context, connector.Cursor, func(connector.Batch) error) error { polls++; return nil }, f.refetch})
+		m, f := newMemory(), &refetcher{}
+		var polls atomic.Int64
+		cfg := m.config(hooked{func(context.Context, connector.Cursor, func(connector.Batch) error) error { polls.Add(1); return nil }, f.refetch})
 		cfg.PollInterval, cfg.Overlaps = time.Hour, true
 		r := connector.NewRunner(cfg)
 		stop := begin(t, r)
@@ -139,12 +148,12 @@ func TestHint(t *testing.T) {
 		if diff := cmp.Diff([]string{"3", "4", "5"}, m.ids()); diff != "" {
 			t.Errorf("published (-want +got):\n%s", diff)
 		}
-		if s := r.Status(); polls != 1 || s.Hints != 0 || s.RefetchError != "" || len(m.cursors) > 0 || s.Published != 3 {
-			t.Errorf("%d polls, cursors %v, status %+v", polls, m.cursors, s)
+		if s := r.Status(); polls.Load() != 1 || s.Hints != 0 || s.RefetchError != "" || len(m.cursors) > 0 || s.Published != 3 {
+			t.Errorf("%d polls, cursors %v, status %+v", polls.Load(), m.cursors, s)
 		}
 		time.Sleep(40 * time.Minute)
-		if polls != 2 {
-			t.Errorf("%d polls, want 2: hints do not move the schedule", polls)
+		if polls.Load() != 2 {
+			t.Errorf("%d polls, want 2: hints do not move the schedule", polls.Load())
 		}
 		stop()
 	})
@@ -216,12 +225,12 @@ func TestReceiveDuringAPoll(t *testing.T) {
 			t.Errorf("published at once (-want +got):\n%s", diff)
 		}
 		time.Sleep(59 * time.Second)
-		if len(f.calls) > 0 || r.Status().Hints != 2 {
-			t.Errorf("refetched during the poll: %v", f.calls)
+		if len(f.told()) > 0 || r.Status().Hints != 2 {
+			t.Errorf("refetched during the poll: %v", f.told())
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if diff := cmp.Diff([]string{"60 1 2"}, f.calls); diff != "" {
+		if diff := cmp.Diff([]string{"60 1 2"}, f.told()); diff != "" {
 			t.Errorf("refetches (-want +got):\n%s", diff)
 		}
 		if diff := cmp.Diff([]string{"7:deleted", "1", "2"}, m.ids()); diff != "" {
@@ -235,7 +244,8 @@ func TestReceiveDuringAPoll(t *testing.T) {
 // keep the polls from being made.
 func TestRefetchFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, polls := newMemory(), 0
+		m := newMemory()
+		var polls atomic.Int64
 		f := &refetcher{fail: func(items []string) error {
 			if slices.Contains(items, "150") && since() < 86400 {
 				return errBroken
@@ -243,7 +253,7 @@ func TestRefetchFails(t *testing.T) {
 			return nil
 		}}
 		var log bytes.Buffer
-		cfg := m.config(hooked{func(context.Context, connector.Cursor, func(connector.Batch) error) error { polls++; return nil }, f.refetch})
+		cfg := m.config(hooked{func(context.Context, connector.Cursor, func(connector.Batch) error) error { polls.Add(1); return nil }, f.refetch})
 		cfg.Overlaps, cfg.Logger = true, textLog(&log)
 		r := connector.NewRunner(cfg)
 		stop := begin(t, r)
@@ -263,11 +273,11 @@ func TestRefetchFails(t *testing.T) {
 		if len(ids) != 199 || slices.Contains(ids, "150") || len(slices.Compact(ids)) != 199 {
 			t.Errorf("published %d: %v", len(ids), ids)
 		}
-		if s := r.Status(); s.Hints != 0 || polls < 4 || polls > 6 {
-			t.Errorf("%d polls, status %+v", polls, s)
+		if s := r.Status(); s.Hints != 0 || polls.Load() < 4 || polls.Load() > 6 {
+			t.Errorf("%d polls, status %+v", polls.Load(), s)
 		}
 		alone := 0
-		for _, call := range f.calls {
+		for _, call := range f.told() {
 			if _, items, _ := strings.Cut(call, " "); items == "150" {
 				alone++
 			}
@@ -331,9 +341,10 @@ func TestRefetchHeedsALimit(t *testing.T) {
 // While polls fail, hints wait: the pause is the tracker's.
 func TestHintsWaitForAFailedPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, f, polls := newMemory(), &refetcher{}, 0
+		m, f := newMemory(), &refetcher{}
+		var polls atomic.Int64
 		cfg := m.config(hooked{func(context.Context, connector.Cursor, func(connector.Batch) error) error {
-			if polls++; polls == 1 {
+			if polls.Add(1) == 1 {
 				return &connector.RateLimitError{Until: time.Now().Add(10 * time.Minute), Err: errBroken}
 			}
 			return nil
@@ -344,7 +355,7 @@ func TestHintsWaitForAFailedPoll(t *testing.T) {
 		_, _ = deliver(t, r, "items", "1")
 		r.PollNow()
 		time.Sleep(time.Hour)
-		if diff := cmp.Diff([]string{"600 1"}, f.calls); diff != "" {
+		if diff := cmp.Diff([]string{"600 1"}, f.told()); diff != "" {
 			t.Errorf("refetches (-want +got):\n%s", diff)
 		}
 		stop()
@@ -361,12 +372,12 @@ func TestHintsOverflow(t *testing.T) {
 		return names
 	}
 	synctest.Test(t, func(t *testing.T) {
-		m, f, polls := newMemory(), &refetcher{}, []float64{}
-		busy := true
+		m, f, polls := newMemory(), &refetcher{}, &refetcher{}
+		var quick atomic.Bool
 		f.fail = func([]string) error { return errBroken }
-		cfg := m.config(hooked{func(context.Context, connector.Cursor, func(connector.Batch) error) error {
-			polls = append(polls, since())
-			if busy {
+		cfg := m.config(hooked{func(ctx context.Context, _ connector.Cursor, _ func(connector.Batch) error) error {
+			_ = polls.refetch(ctx, nil, func(connector.Batch) error { return nil })
+			if !quick.Load() {
 				time.Sleep(time.Hour)
 			}
 			return nil
@@ -376,21 +387,21 @@ func TestHintsOverflow(t *testing.T) {
 		stop := begin(t, r)
 		time.Sleep(time.Minute)
 		_, _ = deliver(t, r, "items", items(101)...) // during the backfill
-		busy = false
+		quick.Store(true)
 		time.Sleep(time.Hour)
-		if s := r.Status(); len(polls) != 2 || polls[1] != 3601 || s.Hints != 0 || len(f.calls) > 0 {
-			t.Errorf("polls at %v, refetches %v, status %+v", polls, f.calls, s)
+		if s := r.Status(); !slices.Equal(polls.told(), []string{"0 ", "3601 "}) || s.Hints != 0 || len(f.told()) > 0 {
+			t.Errorf("polls at %v, refetches %v, status %+v", polls.told(), f.told(), s)
 		}
 		time.Sleep(time.Minute)
 		_, _ = deliver(t, r, "items", items(10_000)...)
 		time.Sleep(time.Minute)
-		if s := r.Status(); len(polls) != 2 || s.Hints != 10_000 {
-			t.Errorf("polls at %v, status %+v", polls, s)
+		if s := r.Status(); len(polls.told()) != 2 || s.Hints != 10_000 {
+			t.Errorf("polls at %v, status %+v", polls.told(), s)
 		}
 		_, _ = deliver(t, r, "items", "0", "10000")
 		synctest.Wait()
-		if s := r.Status(); len(polls) != 3 || s.Hints != 10_000 {
-			t.Errorf("polls at %v, status %+v", polls, s)
+		if s := r.Status(); len(polls.told()) != 3 || s.Hints != 10_000 {
+			t.Errorf("polls at %v, status %+v", polls.told(), s)
 		}
 		stop()
 	})
@@ -405,9 +416,9 @@ func TestCensusAfterADeletionByWebhook(t *testing.T) {
 			m.present[strconv.Itoa(n)] = "PAY"
 		}
 		var r *connector.Runner
-		censuses := 0
+		var censuses atomic.Int64
 		source := both{hooked{none, nil}, counted{none, func(_ context.Context, live func(connector.Item)) error {
-			if censuses++; censuses == 1 { // while it is taken: 1 was listed before, 2 is not any more
+			if censuses.Add(1) == 1 { // while it is taken: 1 was listed before, 2 is not any more
 				_, _ = deliver(t, r, "deleted", "1", "2")
 			}
 			for _, id := range []string{"0", "1", "3"} {
@@ -426,18 +437,18 @@ func TestCensusAfterADeletionByWebhook(t *testing.T) {
 		cfg.CensusInterval, cfg.Overlaps = 10*time.Minute, true
 		r = connector.NewRunner(cfg)
 		stop := begin(t, r)
-		for censuses < 1 {
+		for censuses.Load() < 1 {
 			time.Sleep(time.Second)
 		}
 		_, _ = deliver(t, r, "deleted", "3") // listed by an index that lags behind
-		if diff := cmp.Diff([]string{"1:deleted", "2:deleted", "3:deleted"}, m.ids()); diff != "" || censuses != 1 {
-			t.Errorf("after %d censuses (-want +got):\n%s", censuses, diff)
+		if diff := cmp.Diff([]string{"1:deleted", "2:deleted", "3:deleted"}, m.ids()); diff != "" || censuses.Load() != 1 {
+			t.Errorf("after %d censuses (-want +got):\n%s", censuses.Load(), diff)
 		}
-		for censuses < 2 {
+		for censuses.Load() < 2 {
 			time.Sleep(time.Second)
 		}
 		if ids := m.ids(); len(ids) != 4 || !strings.HasPrefix(ids[3], "1:restored:") {
-			t.Errorf("after %d censuses: %v", censuses, ids)
+			t.Errorf("after %d censuses: %v", censuses.Load(), ids)
 		}
 		stop()
 	})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -145,9 +146,10 @@ func TestObserveFollowsTheFacts(t *testing.T) {
 		m := newMemory()
 		at := time.Now().Add(-time.Hour)
 		m.statuses["1"] = known{named("ready"), at}
-		status := "done"
+		var status atomic.Value
+		status.Store("done")
 		cfg := m.config(board{none, func(_ context.Context, see func(connector.Observation)) error {
-			see(seen("1", status, at.Add(time.Minute)))
+			see(seen("1", status.Load().(string), at.Add(time.Minute)))
 			return nil
 		}})
 		cfg.Overlaps = true
@@ -158,7 +160,7 @@ func TestObserveFollowsTheFacts(t *testing.T) {
 		m.known["tracker/"+m.published[0].ID] = true // and somebody else has told of a later step
 		m.statuses["1"] = known{named("closed"), at.Add(time.Minute)}
 		m.mu.Unlock()
-		status = "closed"
+		status.Store("closed")
 		time.Sleep(5 * time.Minute)
 		if len(m.ids()) != 1 {
 			t.Errorf("published %v", m.ids())
@@ -181,13 +183,14 @@ func TestObserveFails(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := newMemory()
 				m.statuses["1"] = known{named("ready"), time.Now().Add(-time.Hour)}
-				polls, failing := 0, true
+				var polls atomic.Int64
+				var works atomic.Bool
 				var log bytes.Buffer
 				cfg := m.config(board{
-					func(context.Context, connector.Cursor, func(connector.Batch) error) error { polls++; return nil },
+					func(context.Context, connector.Cursor, func(connector.Batch) error) error { polls.Add(1); return nil },
 					func(_ context.Context, see func(connector.Observation)) error {
 						see(seen("1", "done", time.Time{}))
-						if failing {
+						if !works.Load() {
 							return fail()
 						}
 						return nil
@@ -202,10 +205,10 @@ func TestObserveFails(t *testing.T) {
 				}
 				r.PollNow()
 				time.Sleep(30 * time.Minute)
-				if limited := strings.HasPrefix(name, "rate"); limited != (polls == 1) {
-					t.Errorf("%d polls in half an hour", polls)
+				if limited := strings.HasPrefix(name, "rate"); limited != (polls.Load() == 1) {
+					t.Errorf("%d polls in half an hour", polls.Load())
 				}
-				failing = false
+				works.Store(true)
 				time.Sleep(30 * time.Minute)
 				if s := r.Status(); s.ObserveError != "" || !strings.Contains(log.String(), "statuses could not be observed") {
 					t.Errorf("status %+v, log:\n%s", s, &log)
@@ -223,9 +226,9 @@ func TestObserveWithoutALog(t *testing.T) {
 		for n := range 600 {
 			m.statuses[fmt.Sprint(n)] = known{named("ready"), time.Now().Add(-time.Hour)}
 		}
-		broken := true
+		var works atomic.Bool
 		m.onPublish = func(cs []flow.Change) (int, error) {
-			if broken {
+			if !works.Load() {
 				return 0, errBroken
 			}
 			return len(cs), nil
@@ -243,8 +246,9 @@ func TestObserveWithoutALog(t *testing.T) {
 		if s := r.Status(); s.ObserveError != "publish changes: broken" || s.LastError != "" {
 			t.Errorf("status %+v", s)
 		}
-		broken = false
+		works.Store(true)
 		time.Sleep(5 * time.Minute)
+		stop()
 		want := map[string]bool{}
 		for _, c := range m.published {
 			want[c.Item] = true
@@ -255,6 +259,5 @@ func TestObserveWithoutALog(t *testing.T) {
 		if diff := cmp.Diff([]string{"tracker", "tracker", "tracker"}, m.sources); diff != "" {
 			t.Errorf("calls of Publish (-want +got):\n%s", diff)
 		}
-		stop()
 	})
 }
