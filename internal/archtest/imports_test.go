@@ -29,7 +29,7 @@ var allowed = map[string][]string{
 	"internal/exporter":  {"internal/flow", "github.com/prometheus/..."},
 	"internal/web":       {"internal/flow", "github.com/prometheus/exporter-toolkit/..."},
 	"internal/config":    {"internal/flow", "github.com/goccy/go-yaml/..."},
-	"internal/sim":       {"internal/flow", "internal/connector", "internal/connector/jira"},
+	"internal/sim":       {"internal/flow", "internal/connector", "internal/connector/jira", "internal/connector/github"},
 
 	"internal/app": {"internal/...", "golang.org/x/sync/...", "github.com/prometheus/..."},
 	"internal/cli": {"internal/...", "github.com/alecthomas/kong", "golang.org/x/sync/...", "golang.org/x/term"},

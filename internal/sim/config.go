@@ -22,16 +22,27 @@ func describe(f *jira.Fake) {
 	}
 }
 
-// Config returns the configuration that measures the world through its Jira
-// site at a URL. The site demands no credentials.
-func (w *World) Config(url string) []byte { return fmt.Appendf(nil, configuration, url) }
+// Config returns the configuration that measures the world through its sites at
+// two URLs. Jira demands no credentials; GitHub demands that there are some to
+// show its board, whichever the file holds.
+func (w *World) Config(jiraURL, gitHubURL, tokenFile string) []byte {
+	return fmt.Appendf(nil, configuration, jiraURL, gitHubURL, mainRepo, sideRepo, owner, board, tokenFile)
+}
 
-const configuration = `# The demonstration: a simulated organisation with two value streams.
+const configuration = `# The demonstration: a simulated organisation with two value streams, the second
+# of which works with two trackers.
 sources:
   - name: jira-demo
     type: jira
     url: %q
     projects: [PAY, PLAT]
+    poll_interval: 2s
+  - name: github-demo
+    type: github
+    url: %q
+    repos: [%s, %s]
+    project: {owner: %s, number: %d}
+    token_file: %q
     poll_interval: 2s
 workflows:
   - name: default
@@ -43,12 +54,17 @@ workflows:
       cancelled: ["Won't Do"]
     resolutions:
       cancelled: ["Won't Do", Duplicate]
+    labels: # of issues on GitHub
+      - {label: blocked, state: waiting}
+      - {label: ready, state: waiting}
+      - {label: backlog, state: new}
     types:
-      feature: [Story]
-      defect: [Bug]
-      risk: [Risk]
-      debt: [Tech Debt]
-      ignored: [Epic]
+      feature: [Story, Feature]
+      defect: [Bug, "label:bug"]
+      risk: [Risk, "label:security"]
+      debt: [Tech Debt, "label:tech-debt"]
+      ignored: [Epic, "label:epic"]
+    start_signals: [assigned, pull_request] # of issues that are not on the board
 value_streams:
   - name: payments
     title: Payments
@@ -68,6 +84,7 @@ value_streams:
     timezone: UTC
     include:
       - {source: jira-demo, containers: [PLAT]}
+      - {source: github-demo}
     targets:
       flow_time: 14d
       percentile: 85

@@ -1,7 +1,8 @@
 // Package sim simulates the organisation of the demonstration: two value
-// streams whose teams work on items in a simulated Jira site.
+// streams whose teams work on items in a simulated Jira site and on a simulated
+// GitHub.
 //
-// [New] makes a [World] and writes half a year of history into the site;
+// [New] makes a [World] and writes half a year of history into the sites;
 // [World.Advance] lets what has happened since happen. Everything follows from
 // the seed, so a world can be made again exactly.
 //
@@ -24,8 +25,14 @@
 // its load rises, and because the same people share more items, each takes
 // longer.
 //
+// Two in five items of platform are issues on GitHub. Most of those are on a board
+// whose status is their state, blocked or not by a label; of the others labels,
+// the assignment and the pull request tell. Until the start the board's moves are
+// all in the timelines, from then on but half of them, as on the real one: the
+// others show in the board as it is alone.
+//
 // Both have what makes real histories hard: items reopened, blocked, cancelled
 // by status or by resolution, returned to the backlog, moved between projects,
-// retyped, deleted, finished without a start, born done, and put into a status
-// that no rule maps.
+// transferred between repositories, retyped, deleted, finished without a start,
+// born done, and put into a status that no rule maps.
 package sim

@@ -10,6 +10,7 @@ import (
 // A team is the people of one value stream and what they have to do.
 type team struct {
 	project  string
+	issues   float64       // the share of its items that are issues on GitHub
 	limit    int           // items in flow that were agreed and that the team can bear
 	arrivals time.Duration // mean time between new items
 	mix      []string      // types of new items; one named twice is twice as likely
@@ -22,9 +23,10 @@ type team struct {
 
 // An item is one unit of work.
 type item struct {
-	id   string
-	typ  string
-	team *team
+	id    string // in Jira
+	issue *issue // on GitHub; nil: it is in Jira
+	typ   string
+	team  *team
 }
 
 const (
@@ -53,7 +55,7 @@ func teams(end time.Duration) []*team {
 			},
 		},
 		{
-			project: "PLAT", limit: 18, arrivals: day * 10 / 34, rises: end - 6*week,
+			project: "PLAT", issues: 0.4, limit: 18, arrivals: day * 10 / 34, rises: end - 6*week,
 			mix: []string{
 				"Story", "Story", "Story", "Bug", "Bug", "Bug", "Risk", "Tech Debt", "Tech Debt", "Tech Debt",
 			},
@@ -98,12 +100,17 @@ func (w *World) create(t *team) {
 		status = "Done" // noted after the fact
 	}
 	title := pick(w, verbs[typ]) + " " + pick(w, t.subjects)
-	i := &item{typ: typ, team: t, id: w.fake.Create(w.instant(w.now), t.project, typ, status, title)}
+	i := &item{typ: typ, team: t}
+	if t.issues > 0 && w.chance(t.issues) {
+		w.openIssue(i, status, title)
+	} else {
+		i.id = w.jira.Create(w.instant(w.now), t.project, typ, status, title)
+	}
 	switch {
 	case typ == "Epic":
 		w.after(w.around(week), func() {
-			w.edit(i, jira.SetStatus("In Progress"))
-			w.after(w.around(4*week), func() { w.edit(i, jira.SetStatus("Done")) })
+			w.set(i, "In Progress")
+			w.after(w.around(4*week), func() { w.set(i, "Done") })
 		})
 	case status == "Done":
 	case typ == "Bug" && w.chance(0.3):
@@ -131,7 +138,7 @@ func (w *World) replenish(t *team) {
 		if room > 0 && len(t.backlog) > 0 {
 			i := t.take(w.rand.IntN(min(len(t.backlog), 6)))
 			if w.chance(0.02) {
-				w.edit(i, jira.SetStatus("Done")) // turned out to be done already
+				w.set(i, "Done") // turned out to be done already
 			} else {
 				w.commit(i)
 			}
@@ -140,8 +147,17 @@ func (w *World) replenish(t *team) {
 	})
 }
 
-// edit makes edits of an item now.
-func (w *World) edit(i *item, edits ...jira.Edit) { w.fake.Edit(w.instant(w.now), i.id, edits...) }
+// set gives an item a status now; the edits go with it in Jira.
+func (w *World) set(i *item, status string, edits ...jira.Edit) {
+	if i.issue != nil {
+		w.setIssue(i, status)
+		return
+	}
+	w.edit(i, append([]jira.Edit{jira.SetStatus(status)}, edits...)...)
+}
+
+// edit makes edits of an item of Jira now.
+func (w *World) edit(i *item, edits ...jira.Edit) { w.jira.Edit(w.instant(w.now), i.id, edits...) }
 
 // next lets an item's next step happen after a time of some mean; the more items
 // the same people share, the longer it takes.
@@ -152,7 +168,7 @@ func (w *World) next(i *item, mean time.Duration, step func(*item)) {
 
 func (w *World) commit(i *item) {
 	i.team.inFlow++
-	w.edit(i, jira.SetStatus("Ready"))
+	w.set(i, "Ready")
 	w.next(i, 2*day, w.leaveReady)
 }
 
@@ -165,7 +181,7 @@ func (w *World) leaveReady(i *item) {
 		w.cancel(i)
 	case p < 0.057:
 		i.team.inFlow--
-		w.fake.Delete(i.id)
+		w.remove(i)
 	case p < 0.077:
 		w.move(i)
 		w.begin(i)
@@ -175,17 +191,17 @@ func (w *World) leaveReady(i *item) {
 }
 
 func (w *World) begin(i *item) {
-	w.edit(i, jira.SetStatus("In Progress"), jira.SetAssigned(true))
+	w.set(i, "In Progress", jira.SetAssigned(true))
 	w.next(i, effort[i.typ], w.leaveProgress)
 }
 
 func (w *World) leaveProgress(i *item) {
 	switch p := w.rand.Float64(); {
 	case p < 0.12:
-		w.edit(i, jira.SetStatus("Blocked"), jira.SetLabels("dependency"))
+		w.set(i, "Blocked", jira.SetLabels("dependency"))
 		w.next(i, 2*day, w.resume)
 	case p < 0.135:
-		w.edit(i, jira.SetStatus("On Hold")) // no rule maps it
+		w.set(i, "On Hold") // no rule maps it
 		w.next(i, day, w.resume)
 	case p < 0.155:
 		w.retype(i)
@@ -198,7 +214,7 @@ func (w *World) leaveProgress(i *item) {
 	case p < 0.23:
 		w.finish(i) // too small for a review
 	default:
-		w.edit(i, jira.SetStatus("In Review"))
+		w.set(i, "In Review")
 		w.next(i, 3*day/2, w.leaveReview)
 	}
 }
@@ -213,13 +229,13 @@ func (w *World) leaveReview(i *item) {
 
 // resume goes on with work that was begun before: there is less left of it.
 func (w *World) resume(i *item) {
-	w.edit(i, jira.SetStatus("In Progress"))
+	w.set(i, "In Progress")
 	w.next(i, effort[i.typ]/3, w.leaveProgress)
 }
 
 func (w *World) finish(i *item) {
 	i.team.inFlow--
-	w.edit(i, jira.SetStatus("Done"))
+	w.set(i, "Done")
 	if w.chance(0.05) {
 		w.after(w.around(week), func() {
 			i.team.inFlow++
@@ -230,22 +246,43 @@ func (w *World) finish(i *item) {
 
 func (w *World) giveBack(i *item) {
 	i.team.inFlow--
-	w.edit(i, jira.SetStatus("Backlog"), jira.SetAssigned(false))
+	w.set(i, "Backlog", jira.SetAssigned(false))
 	i.team.backlog = append(i.team.backlog, i)
 }
 
-// cancel gives an item up, in one of the two ways that sites know: by a status
-// of its own, or done with a resolution that says otherwise.
+// cancel gives an item up, in one of the two ways that sites know: in Jira by a
+// status of its own, or done with a resolution that says otherwise; on GitHub
+// closed for one of two reasons.
 func (w *World) cancel(i *item) {
-	if w.chance(0.5) {
+	switch unwanted := w.chance(0.5); {
+	case i.issue != nil && unwanted:
+		w.closeIssue(i.issue, "not_planned")
+	case i.issue != nil:
+		w.closeIssue(i.issue, "duplicate")
+	case unwanted:
 		w.edit(i, jira.SetStatus("Won't Do"), jira.SetResolution("Won't Do"))
-	} else {
+	default:
 		w.edit(i, jira.SetStatus("Done"), jira.SetResolution("Duplicate"))
 	}
 }
 
-// move hands an item over to the other team.
+// remove deletes an item.
+func (w *World) remove(i *item) {
+	if i.issue != nil {
+		w.dropPull(i.issue)
+		w.github.Delete(w.instant(w.now), i.issue.id)
+		return
+	}
+	w.jira.Delete(i.id)
+}
+
+// move hands an item over: in Jira to the other team, on GitHub to the other
+// repository of the same one.
 func (w *World) move(i *item) {
+	if i.issue != nil {
+		w.transfer(i.issue)
+		return
+	}
 	i.team.inFlow--
 	i.team = w.teams[1-slices.Index(w.teams, i.team)]
 	i.team.inFlow++
@@ -258,5 +295,9 @@ func (w *World) retype(i *item) {
 	} else {
 		i.typ = "Story"
 	}
-	w.edit(i, jira.SetType(i.typ))
+	if i.issue != nil {
+		w.retypeIssue(i)
+	} else {
+		w.edit(i, jira.SetType(i.typ))
+	}
 }

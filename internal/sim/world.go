@@ -6,24 +6,27 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/flowmetrics/flowmetrics/internal/connector/github"
 	"github.com/flowmetrics/flowmetrics/internal/connector/jira"
 )
 
 // A World is a simulated organisation. Its methods must not be called
-// concurrently; the site that it writes to may be read at any time.
+// concurrently; the sites that it writes to may be read at any time.
 type World struct {
 	clock
-	fake  *jira.Fake
-	rand  *rand.Rand
-	queue queue
-	now   time.Duration // working time
-	teams []*team
+	jira   *jira.Fake
+	github *github.Fake
+	rand   *rand.Rand
+	queue  queue
+	now    time.Duration // working time
+	teams  []*team
 }
 
-// New makes a world in an empty site and writes its history up to start.
-func New(seed uint64, start time.Time, fake *jira.Fake) *World {
-	w := &World{clock: newClock(start), fake: fake, rand: rand.New(rand.NewPCG(seed, 0x666c6f77))}
-	describe(fake)
+// New makes a world in two empty sites and writes its history up to start.
+func New(seed uint64, start time.Time, j *jira.Fake, g *github.Fake) *World {
+	w := &World{clock: newClock(start), jira: j, github: g, rand: rand.New(rand.NewPCG(seed, 0x666c6f77))}
+	describe(j)
+	describeGitHub(g)
 	w.teams = teams(w.worked)
 	for _, t := range w.teams {
 		for range t.limit {
