@@ -15,13 +15,14 @@ import (
 
 	"github.com/flowmetrics/flowmetrics/internal/app"
 	"github.com/flowmetrics/flowmetrics/internal/config"
+	"github.com/flowmetrics/flowmetrics/internal/connector/github"
 	"github.com/flowmetrics/flowmetrics/internal/connector/jira"
 	"github.com/flowmetrics/flowmetrics/internal/sim"
 	"golang.org/x/sync/errgroup"
 )
 
 type demoCmd struct {
-	Config  string `placeholder:"FILE" help:"Measure the simulated organisation by this configuration: its Jira sources are pointed at the simulation. Default: a built-in one."`
+	Config  string `placeholder:"FILE" help:"Measure the simulated organisation by this configuration: its sources of Jira and GitHub are pointed at the simulation. Default: a built-in one."`
 	DataDir string `placeholder:"DIR" help:"Folder of the event log; a later demo on it goes on with the same organisation. Default: a temporary one, removed at the end."`
 	Seed    uint64 `placeholder:"N" help:"Seed of the simulated organisation, from 1 up: the same seed is the same history. Default: that of the data folder, else 1."`
 	serveFlags
@@ -29,7 +30,7 @@ type demoCmd struct {
 
 func (demoCmd) Help() string {
 	return "Two value streams, payments and platform, with six months of history that goes on moving in\n" +
-		"accelerated time. The real connector reads them from a simulated Jira on loopback.\n\n" + example(
+		"accelerated time. The real connectors read them from a simulated Jira and a simulated GitHub on loopback.\n\n" + example(
 		"flowmetrics demo",
 		"flowmetrics demo --listen 127.0.0.1:9898 --seed 7")
 }
@@ -49,32 +50,32 @@ func (c *demoCmd) Run(env *environment) (err error) {
 	if err != nil {
 		return err
 	}
-	site := jira.NewFake(jira.FakeOptions{InlineHistories: 40, PageSize: 50})
-	world := sim.New(origin.Seed, origin.Start, site)
+	jiraSite := jira.NewFake(jira.FakeOptions{InlineHistories: 40, PageSize: 50})
+	gitHubSite := github.NewFake(github.FakeOptions{Enterprise: true}) // which limits nobody
+	world := sim.New(origin.Seed, origin.Start, jiraSite, gitHubSite)
 	world.Advance(time.Now())
-	listener, err := new(net.ListenConfig).Listen(env.ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return fmt.Errorf("listen for the simulated Jira: %w", err)
-	}
-	server := &http.Server{Handler: site, ReadHeaderTimeout: 10 * time.Second}
-	url := "http://" + listener.Addr().String()
-	cfg, err := c.configuration(world, url)
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
 	ctx, stop := context.WithCancel(env.ctx)
 	defer stop()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve the simulated Jira: %w", err)
-		}
-		return nil
-	})
-	group.Go(func() error {
-		live(ctx, world)
-		return server.Close()
-	})
+	// Whatever ends first, nothing is left running.
+	defer func() { stop(); err = errors.Join(err, group.Wait()) }()
+	at := simulated{token: filepath.Join(dir, "github.token")}
+	if at.jira, err = host(ctx, group, "Jira", jiraSite); err != nil {
+		return err
+	}
+	if at.github, err = host(ctx, group, "GitHub", gitHubSite); err != nil {
+		return err
+	}
+	at.github += "/api/v3"
+	// The board is shown to nobody without credentials, and to anybody with some.
+	if err := os.WriteFile(at.token, []byte("simulated\n"), 0o600); err != nil {
+		return fmt.Errorf("keep token of the simulated GitHub: %w", err)
+	}
+	cfg, err := c.configuration(world, at)
+	if err != nil {
+		return err
+	}
+	group.Go(func() error { live(ctx, world); return nil })
 	group.Go(func() error {
 		defer stop()
 		inner := *env
@@ -83,7 +84,33 @@ func (c *demoCmd) Run(env *environment) (err error) {
 			fmt.Fprintf(env.Out, "The demo runs on %[1]s (metrics: %[1]smetrics). Ctrl-C ends it.\n", a.URL())
 		})
 	})
-	return group.Wait()
+	return nil
+}
+
+// simulated says where the simulation is to be found.
+type simulated struct {
+	jira, github string // URLs
+	token        string // file of the token for the latter
+}
+
+// host serves a simulated site on loopback until the context ends.
+func host(ctx context.Context, group *errgroup.Group, name string, site http.Handler) (url string, err error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("listen for the simulated %s: %w", name, err)
+	}
+	server := &http.Server{Handler: site, ReadHeaderTimeout: 10 * time.Second}
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve the simulated %s: %w", name, err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		return server.Close()
+	})
+	return "http://" + listener.Addr().String(), nil
 }
 
 // origin is what makes a simulated organisation: the same origin is the same
@@ -136,18 +163,21 @@ func write(path string, o origin) error {
 }
 
 // configuration returns the built-in configuration, or the given one with its
-// Jira sources pointed at the simulation, without their credentials.
-func (c *demoCmd) configuration(world *sim.World, url string) (*config.Config, error) {
+// sources of Jira and GitHub pointed at the simulation, without their credentials.
+func (c *demoCmd) configuration(world *sim.World, at simulated) (*config.Config, error) {
 	if c.Config == "" {
-		return config.Parse(filepath.Join(os.TempDir(), "demo.yaml"), world.Config(url))
+		return config.Parse(filepath.Join(os.TempDir(), "demo.yaml"), world.Config(at.jira, at.github, at.token))
 	}
 	cfg, err := config.Load(c.Config)
 	if err != nil {
 		return nil, err
 	}
 	for i := range cfg.Sources {
-		if s := &cfg.Sources[i]; s.Type == config.Jira {
-			s.URL, s.Email, s.Token = url, "", config.Secret{}
+		switch s := &cfg.Sources[i]; s.Type {
+		case config.Jira:
+			s.URL, s.Email, s.Token = at.jira, "", config.Secret{}
+		case config.GitHub:
+			s.URL, s.App, s.Token = at.github, config.App{}, config.SecretFile(at.token)
 		}
 	}
 	return cfg, nil

@@ -212,27 +212,31 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// TestKinds checks that each kind of fact that is told by one field occurs, and
-// that items disappear while a reader looks on.
+// TestKinds checks that each kind of fact that is told by one field occurs in some
+// worlds, and that items disappear while a reader looks on.
 func TestKinds(t *testing.T) {
-	w, fake := newWorld(1)
-	before := read(t, fake)
-	w.Advance(start.Add(2 * time.Hour))
-	after := read(t, fake)
-
-	kinds, alive := map[string]int{}, map[string]bool{}
-	for _, c := range after {
-		alive[c.Item] = true
-		if c.Source == "github-demo" {
+	kinds, gone := map[string]int{}, map[string]int{}
+	for seed := range uint64(4) {
+		w, fake := newWorld(seed)
+		before := read(t, fake)
+		w.Advance(start.Add(time.Hour))
+		alive := map[string]bool{}
+		for _, c := range read(t, fake) {
+			alive[c.Item] = true
 			for _, f := range c.Fields {
-				kinds[fmt.Sprint("GitHub ", f.Field, " ", f.To.Name, f.To.Category)]++
+				if c.Source == "github-demo" {
+					kinds[fmt.Sprint("GitHub ", f.Field, " ", f.To.Name, f.To.Category)]++
+					continue
+				}
+				kinds[c.Kind.String()+" "+f.Field.String()]++
+				if f.Field == flow.FieldStatus || f.Field == flow.FieldResolution {
+					kinds[f.To.Name]++
+				}
 			}
-			continue
 		}
-		for _, f := range c.Fields {
-			kinds[c.Kind.String()+" "+f.Field.String()]++
-			if f.Field == flow.FieldStatus || f.Field == flow.FieldResolution {
-				kinds[f.To.Name]++
+		for _, c := range before {
+			if !alive[c.Item] {
+				gone[c.Source]++
 			}
 		}
 	}
@@ -251,8 +255,8 @@ func TestKinds(t *testing.T) {
 		}
 	}
 	for _, source := range [...]string{"jira-demo", "github-demo"} {
-		if !slices.ContainsFunc(before, func(c flow.Change) bool { return c.Source == source && !alive[c.Item] }) {
-			t.Errorf("no item of %s was deleted in two hours", source)
+		if gone[source] == 0 {
+			t.Errorf("no item of %s was deleted in an hour of any world", source)
 		}
 	}
 }
