@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/flowmetrics/flowmetrics/internal/connector/github"
 	"github.com/flowmetrics/flowmetrics/internal/connector/jira"
 	"github.com/flowmetrics/flowmetrics/internal/eventlog"
 	"github.com/flowmetrics/flowmetrics/internal/sim"
@@ -276,10 +278,16 @@ func TestPartFails(t *testing.T) {
 // check.
 func TestExposition(t *testing.T) {
 	fake := jira.NewFake(jira.FakeOptions{InlineHistories: 40})
-	world := sim.New(1, time.Now(), fake)
-	site := httptest.NewServer(fake)
+	gitHub := github.NewFake(github.FakeOptions{Enterprise: true})
+	world := sim.New(1, time.Now(), fake, gitHub)
+	site, gitHubSite := httptest.NewServer(fake), httptest.NewServer(gitHub)
 	t.Cleanup(site.Close)
-	s := start(t, t.TempDir(), string(world.Config(site.URL)))
+	t.Cleanup(gitHubSite.Close)
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("good-token"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, t.TempDir(), string(world.Config(site.URL, gitHubSite.URL+"/api/v3", token)))
 	text := s.ok(t, "/metrics")
 	const day = 24 * 3600
 	for _, stream := range []string{"payments", "platform"} {

@@ -76,15 +76,11 @@ func (c *demoCmd) Run(env *environment) (err error) {
 		return err
 	}
 	group.Go(func() error { live(ctx, world); return nil })
-	group.Go(func() error {
-		defer stop()
-		inner := *env
-		inner.ctx = ctx
-		return c.run(&inner, cfg, dir, func(a *app.App) {
-			fmt.Fprintf(env.Out, "The demo runs on %[1]s (metrics: %[1]smetrics). Ctrl-C ends it.\n", a.URL())
-		})
+	inner := *env
+	inner.ctx = ctx
+	return c.run(&inner, cfg, dir, func(a *app.App) {
+		fmt.Fprintf(env.Out, "The demo runs on %[1]s (metrics: %[1]smetrics). Ctrl-C ends it.\n", a.URL())
 	})
-	return nil
 }
 
 // simulated says where the simulation is to be found.
