@@ -101,7 +101,8 @@ func fakeInvalid(field string) fakeAnswer {
 
 // baseOf returns the address of the REST API as the client knows it.
 func (f *Fake) baseOf(r *http.Request) string {
-	scheme, below := "http", ""
+	// A request that comes by no network still has its whole address.
+	scheme, below := cmp.Or(r.URL.Scheme, "http"), ""
 	if r.TLS != nil {
 		scheme = "https"
 	}
