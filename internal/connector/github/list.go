@@ -137,12 +137,12 @@ func (s *Source) aboutRepo(repo string, err error) error {
 func (w *walk) advance(l *listing) (end bool) {
 	newest := l.newest()
 	past := l.reply.next == "" || newest > w.from
-	if w.tie == nil && past {
+	if w.tie == nil && w.next == "" && past {
 		w.from, w.next = max(w.from, newest), ""
 		return l.reply.next == ""
 	}
 	if w.tie == nil {
-		// With a link to follow, what came before it is unknown to this program.
+		// What came before a link from a cursor is unknown to this program.
 		w.tie = &tie{second: w.from, listed: make(map[int64]struct{}), fresh: w.next != ""}
 	}
 	for k := range l.entries {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	gh "github.com/google/go-github/v60/github"
 	"go.uber.org/goleak"
 
 	"github.com/flowmetrics/flowmetrics/internal/connector"
@@ -291,4 +292,16 @@ func TestPollStopsWithContext(t *testing.T) {
 	if err := b.source().Poll(ctx, nil, r.take); err != context.Canceled {
 		t.Errorf("got %v, want the error of the context", err)
 	}
+}
+
+// forgetLimits makes the client forget what limits it has seen, so that a test
+// need not wait for their end.
+func (s *Source) forgetLimits() {
+	s.client.gh = reset(s.client.gh)
+}
+
+func reset(c *gh.Client) *gh.Client {
+	n := gh.NewClient(c.Client())
+	n.BaseURL, n.UserAgent = c.BaseURL, c.UserAgent
+	return n
 }
