@@ -4,6 +4,7 @@
 BENCH    ?= .
 FUZZTIME ?= 10s
 RUN      ?= .
+NAME     ?=
 ARGS     ?=
 
 VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -79,6 +80,10 @@ verify: ## Fail where generated code is not what make generate makes
 	@$(FILES) >.cache/after
 	@diff .cache/before .cache/after >.cache/drift || \
 		{ echo "generated code was out of date, commit what make generate has made now:"; sed -n 's/^>/ /p' .cache/drift; exit 1; }
+
+.PHONY: new-connector
+new-connector: ## Write the skeleton of a connector; NAME is the tracker's
+	@go run ./internal/connector/newconnector '$(NAME)'
 
 .PHONY: bench
 bench: ## Run the benchmarks; BENCH picks some by name

@@ -23,6 +23,7 @@ var allowed = map[string][]string{
 	"internal/connector/file":          {"internal/flow", "internal/connector"},
 	"internal/connector/github":        {"internal/flow", "internal/connector", "github.com/google/go-github/v60/...", "github.com/bradleyfalzon/ghinstallation/v2"},
 	"internal/connector/connectortest": {"internal/flow", "internal/connector", "github.com/google/go-cmp/..."},
+	"internal/connector/newconnector":  {},
 
 	"internal/eventlog":  {"internal/flow", "internal/flowpb", "google.golang.org/protobuf/...", "github.com/nats-io/..."},
 	"internal/processor": {"internal/flow", "golang.org/x/sync/..."},

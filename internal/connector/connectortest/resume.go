@@ -185,8 +185,8 @@ func (k *kit) cursors() {
 	last := all.cursors[len(all.cursors)-1]
 	var fields map[string]any
 	if json.Unmarshal(last, &fields) == nil {
-		for _, name := range []string{"v", "version"} {
-			if v, ok := fields[name].(float64); ok {
+		for name, value := range fields {
+			if v, ok := value.(float64); ok && (strings.EqualFold(name, "v") || strings.EqualFold(name, "version")) {
 				fields[name] = v + 1
 				next, err := json.Marshal(fields)
 				if err != nil {
