@@ -172,6 +172,8 @@ func TestReceiveIsDurable(t *testing.T) {
 			t.Errorf("without a log: outcome %d: %v", got, err)
 		}
 		m.onPublish = nil
+		cfg.Publisher = slow{m}
+		r = connector.NewRunner(cfg)
 		var group sync.WaitGroup
 		for range 20 {
 			group.Go(func() {
@@ -199,6 +201,14 @@ func TestReceiveIsDurable(t *testing.T) {
 			t.Error("a source without webhooks takes a delivery")
 		}
 	})
+}
+
+// slow is a log that takes its time.
+type slow struct{ connector.Publisher }
+
+func (s slow) Publish(ctx context.Context, source string, changes []flow.Change) error {
+	time.Sleep(time.Second)
+	return s.Publisher.Publish(ctx, source, changes)
 }
 
 // A delivery does not wait for a poll, and a poll that tells the same at the
@@ -402,6 +412,33 @@ func TestHintsOverflow(t *testing.T) {
 		synctest.Wait()
 		if s := r.Status(); len(polls.told()) != 3 || s.Hints != 10_000 {
 			t.Errorf("polls at %v, status %+v", polls.told(), s)
+		}
+		stop()
+	})
+}
+
+// A poll that is asked for does not wait for all hints to be read.
+func TestPollNowBetweenHints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, f, polls := newMemory(), &refetcher{}, &refetcher{}
+		f.fail = func([]string) error { time.Sleep(10 * time.Second); return nil }
+		cfg := m.config(hooked{func(ctx context.Context, _ connector.Cursor, _ func(connector.Batch) error) error {
+			return polls.refetch(ctx, nil, func(connector.Batch) error { return nil })
+		}, f.refetch})
+		cfg.PollInterval = time.Hour
+		r := connector.NewRunner(cfg)
+		stop := begin(t, r)
+		synctest.Wait()
+		var items []string
+		for n := range 500 {
+			items = append(items, strconv.Itoa(n))
+		}
+		_, _ = deliver(t, r, "items", items...)
+		time.Sleep(15 * time.Second)
+		r.PollNow()
+		time.Sleep(time.Minute)
+		if diff := cmp.Diff([]string{"0 ", "20 "}, polls.told()); diff != "" || len(f.told()) != 5 {
+			t.Errorf("%d refetches, polls (-want +got):\n%s", len(f.told()), diff)
 		}
 		stop()
 	})

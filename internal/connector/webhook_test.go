@@ -129,8 +129,15 @@ func TestWebhooks(t *testing.T) {
 		if rec.Code != 401 || !strings.Contains(rec.Body.String(), "signature is missing or wrong, or the source has no webhook secret") {
 			t.Errorf("bad signature: %d %q", rec.Code, rec.Body)
 		}
+		req := httptest.NewRequest(http.MethodPost, "/webhooks/tracker", cut{}) // is not read
+		req.SetPathValue("source", "tracker")
+		req.ContentLength = limit + 1
+		rec = httptest.NewRecorder()
+		if h.ServeHTTP(rec, req); rec.Code != 413 {
+			t.Errorf("too large, as is told before: %d %q", rec.Code, rec.Body)
+		}
 		want := map[string]map[string]uint64{"tracker": {
-			"taken": 3, "ignored": 2, "invalid": 2, "failed": 3, "too_large": 2, "unauthorized": 1,
+			"taken": 3, "ignored": 2, "invalid": 2, "failed": 3, "too_large": 3, "unauthorized": 1,
 		}}
 		if diff := cmp.Diff(want, h.Counts()); diff != "" {
 			t.Errorf("counts (-want +got):\n%s", diff)
