@@ -111,7 +111,7 @@ var serviceFamilies = []family[*scrape]{
 	},
 	{
 		name: "flowmetrics_webhook_requests_total", kind: counter, labels: []string{"source", "result"},
-		help: "Webhook requests by result.",
+		help: "Webhook deliveries by result: taken, ignored (of no concern), unauthorized, too_large, invalid (cannot be read) or failed (to be sent again).",
 		from: func(s *scrape, out *samples) {
 			for _, source := range slices.Sorted(maps.Keys(s.service.Webhooks)) {
 				results := s.service.Webhooks[source]

@@ -126,7 +126,7 @@ func service() Service {
 			},
 			{Name: "github-main", Backfill: 0.25},
 		},
-		Webhooks:  map[string]map[string]uint64{"jira-main": {"accepted": 7, "bad_signature": 1}},
+		Webhooks:  map[string]map[string]uint64{"jira-main": {"taken": 7, "unauthorized": 1}},
 		Log:       Log{Changes: 123456, Rejected: map[flow.Reason]uint64{flow.ReasonTime: 2, "other_reason": 1}, Bytes: 1 << 20},
 		Processor: Processor{Pending: 4, SnapshotAt: at, SnapshotDuration: 250 * time.Millisecond},
 	}
