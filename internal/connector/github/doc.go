@@ -18,7 +18,7 @@
 //     requests say about the issues they close; board.go: the board, as described
 //     below; moves.go: which moves were told already;
 //   - webhook.go: deliveries, and what they make to be read again;
-//   - fake.go, fakeboard.go: the script of a simulated GitHub; fakehttp.go,
+//   - fake.go, fakepull.go, fakeboard.go: the script of a simulated GitHub; fakehttp.go,
 //     fakegraph.go, fakehook.go: its faces; fakeshow.go: how it shows things.
 //
 // The package stores nothing. People never leave it: authors are not decoded,

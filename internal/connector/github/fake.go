@@ -62,8 +62,10 @@ type Fake struct {
 type fakeRepo struct {
 	id          int64
 	owner, name string
+	former      []string // full names that it had
 	labels      []*fakeLabel
 	last        int                // number of the newest issue
+	open        int                // issues and pull requests that are open
 	issues      map[int]*fakeIssue // by number
 	moved       map[int]*fakeIssue // what became of transferred numbers
 	gone        map[int]bool       // numbers of deleted issues
@@ -101,6 +103,16 @@ type fakeIssue struct {
 
 func (i *fakeIssue) key() string { return i.repo.full() + "#" + strconv.Itoa(i.number) }
 
+// setClosed says since when an issue is closed; zero: it is open.
+func (i *fakeIssue) setClosed(at time.Time) {
+	if i.closed.IsZero() && !at.IsZero() {
+		i.repo.open--
+	} else if !i.closed.IsZero() && at.IsZero() {
+		i.repo.open++
+	}
+	i.closed = at
+}
+
 func (i *fakeIssue) state() string {
 	if i.closed.IsZero() {
 		return "open"
@@ -114,12 +126,6 @@ func (i *fakeIssue) node() string {
 		return fakeNodeID("PR", i.pull.id)
 	}
 	return fakeNodeID("I", i.id)
-}
-
-type fakePull struct {
-	id     int64
-	closes []*fakeIssue
-	merged time.Time
 }
 
 // fakeEvent is an entry of a timeline. Which fields are set depends on its kind,
@@ -194,6 +200,15 @@ func (f *Fake) AddRepo(full string) {
 	})
 }
 
+// RenameRepo gives a repository another full name. The old one leads there.
+func (f *Fake) RenameRepo(full, to string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := f.repo(full)
+	r.former = append(r.former, full)
+	r.owner, r.name, _ = strings.Cut(to, "/")
+}
+
 // AddLabel adds a label to a repository.
 func (f *Fake) AddLabel(repo, name string) {
 	f.mu.Lock()
@@ -261,6 +276,7 @@ func (f *Fake) Create(at time.Time, repo, title string, o CreateOptions) (id str
 func (f *Fake) open(at time.Time, r *fakeRepo, title string) *fakeIssue {
 	at = at.Truncate(time.Second)
 	r.last++
+	r.open++
 	i := &fakeIssue{id: f.newID(), number: r.last, repo: r, title: title, created: at, updated: at}
 	r.issues[i.number] = i
 	f.issues[i.id] = i
@@ -292,7 +308,8 @@ func (f *Fake) Close(at time.Time, id, reason string) {
 
 func (f *Fake) close(at time.Time, i *fakeIssue, reason string) {
 	e := f.add(at, i, fakeEvent{kind: "closed", reason: reason})
-	i.closed, i.reason = e.at, cmp.Or(reason, "completed")
+	i.setClosed(e.at)
+	i.reason = cmp.Or(reason, "completed")
 	f.hookIssue(at, "closed", i, nil)
 }
 
@@ -302,7 +319,8 @@ func (f *Fake) Reopen(at time.Time, id string) {
 	defer f.mu.Unlock()
 	i := f.issue(id)
 	f.add(at, i, fakeEvent{kind: "reopened"})
-	i.closed, i.reason = time.Time{}, "reopened"
+	i.setClosed(time.Time{})
+	i.reason = "reopened"
 	f.hookIssue(at, "reopened", i, nil)
 }
 
@@ -312,7 +330,8 @@ func (f *Fake) CloseSilently(at time.Time, id, reason string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	i := f.issue(id)
-	i.closed, i.reason = at.Truncate(time.Second), cmp.Or(reason, "completed")
+	i.setClosed(at.Truncate(time.Second))
+	i.reason = cmp.Or(reason, "completed")
 	if i.closed.After(i.updated) {
 		i.updated = i.closed
 	}
@@ -465,7 +484,8 @@ func (f *Fake) Transfer(at time.Time, id, repo string) (newID string) {
 	old, r := f.issue(id), f.repo(repo)
 	i := f.open(at, r, old.title)
 	i.created, i.updated = old.created, old.updated
-	i.closed, i.reason, i.locked, i.comments = old.closed, old.reason, old.locked, old.comments
+	i.setClosed(old.closed)
+	i.reason, i.locked, i.comments = old.reason, old.locked, old.comments
 	i.assignees, i.typ, i.parent = slices.Clone(old.assignees), old.typ, old.parent
 	i.events = slices.Clone(old.events)
 	for _, l := range old.labels {
@@ -500,6 +520,9 @@ func (f *Fake) Transfer(at time.Time, id, repo string) (newID string) {
 
 // remove takes an issue out of everything that lists it.
 func (f *Fake) remove(i *fakeIssue) {
+	if i.closed.IsZero() {
+		i.repo.open--
+	}
 	delete(i.repo.issues, i.number)
 	delete(f.issues, i.id)
 	delete(f.nodes, i.node())
@@ -511,7 +534,8 @@ func (f *Fake) ConvertToDiscussion(at time.Time, id string) {
 	defer f.mu.Unlock()
 	i := f.issue(id)
 	e := f.add(at, i, fakeEvent{kind: "converted_to_discussion"})
-	i.closed, i.reason, i.locked = e.at, "", true
+	i.setClosed(e.at)
+	i.reason, i.locked = "", true
 }
 
 // Delete removes an issue with its history.
@@ -526,77 +550,6 @@ func (f *Fake) Delete(at time.Time, id string) {
 		delete(f.nodes, c.node())
 	}
 	f.hookIssue(at, "deleted", i, nil)
-}
-
-// OpenPull opens a pull request and returns the id of it, which is not its id as
-// an issue. Merging it closes the issues of closes; it mentions these and the
-// ones of mentions.
-func (f *Fake) OpenPull(at time.Time, repo string, closes, mentions []string) (id string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	r := f.repo(repo)
-	pull := &fakePull{}
-	i := f.open(at, r, fmt.Sprintf("Change %d", r.last+1))
-	i.pull, pull.id = pull, f.newID()
-	for _, of := range closes {
-		pull.closes = append(pull.closes, f.issue(of))
-	}
-	for _, of := range append(slices.Clone(closes), mentions...) {
-		f.add(at, f.issue(of), fakeEvent{kind: "cross-referenced", issue: i})
-	}
-	f.pulls[pull.id] = i
-	f.nodes[i.node()] = i
-	f.add(at, i, fakeEvent{kind: "committed"})
-	f.hookPull(at, "opened", i, nil)
-	return strconv.FormatInt(pull.id, 10)
-}
-
-// RequestReview asks somebody to review a pull request.
-func (f *Fake) RequestReview(at time.Time, id string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	i := f.pull(id)
-	f.add(at, i, fakeEvent{kind: "review_requested", who: fakeReviewer})
-	f.hookPull(at, "review_requested", i, object{"requested_reviewer": showUser(fakeHookBase, fakeReviewer)})
-}
-
-// RequestChanges is a review that asks for changes.
-func (f *Fake) RequestChanges(at time.Time, id string) { f.review(at, id, "changes_requested") }
-
-// Approve is a review that approves.
-func (f *Fake) Approve(at time.Time, id string) { f.review(at, id, "approved") }
-
-func (f *Fake) review(at time.Time, id, state string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	i := f.pull(id)
-	e := f.add(at, i, fakeEvent{kind: "reviewed", actor: fakeReviewer, reason: state})
-	f.hookReview(i, e)
-}
-
-// MergePull merges a pull request and closes what it closes.
-func (f *Fake) MergePull(at time.Time, id string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	i := f.pull(id)
-	e := f.add(at, i, fakeEvent{kind: "merged"})
-	f.add(at, i, fakeEvent{kind: "closed"})
-	i.pull.merged, i.closed = e.at, e.at
-	f.hookPull(at, "closed", i, nil)
-	for _, of := range i.pull.closes {
-		if of.closed.IsZero() && of.repo.issues[of.number] == of {
-			f.close(at, of, "completed")
-		}
-	}
-}
-
-// ClosePull closes a pull request without merging it.
-func (f *Fake) ClosePull(at time.Time, id string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	i := f.pull(id)
-	i.closed = f.add(at, i, fakeEvent{kind: "closed"}).at
-	f.hookPull(at, "closed", i, nil)
 }
 
 // Key returns the display key of an issue or pull request, such as "acme/api#7".
@@ -655,15 +608,6 @@ func (f *Fake) issue(id string) *fakeIssue {
 	i := f.issues[n]
 	if i == nil {
 		panic(fmt.Sprintf("fake github: no issue with id %q", id))
-	}
-	return i
-}
-
-func (f *Fake) pull(id string) *fakeIssue {
-	n, _ := strconv.ParseInt(id, 10, 64)
-	i := f.pulls[n]
-	if i == nil {
-		panic(fmt.Sprintf("fake github: no pull request with id %q", id))
 	}
 	return i
 }

@@ -177,6 +177,8 @@ func TestFakeAnswers(t *testing.T) {
 	f.Delete(fakeDay(13), deleted)
 	talk := f.Create(fakeDay(12), "acme/api", "A question", CreateOptions{})
 	f.ConvertToDiscussion(fakeDay(13), talk)
+	f.AddRepo("acme/old")
+	f.RenameRepo("acme/old", "acme/new")
 	for path, want := range map[string]int{
 		"/repos/acme/api":  200,
 		"/repos/ACME/Api":  200,
@@ -206,6 +208,16 @@ func TestFakeAnswers(t *testing.T) {
 		if w := fakeGet(t, f, path); w.Code != want {
 			t.Errorf("%s: %d, want %d: %s", path, w.Code, want, w.Body)
 		}
+	}
+	var repo struct {
+		Open int `json:"open_issues"`
+	}
+	fakeDecode(t, fakeGet(t, f, "/repos/acme/api"), &repo)
+	if repo.Open != 1 {
+		t.Errorf("%d open issues", repo.Open)
+	}
+	if to := fakeGet(t, f, "/repos/acme/old/issues?state=all").Header().Get("Location"); !strings.HasSuffix(to, "/issues?state=all") || !strings.HasPrefix(to, "http://example.com/repositories/") {
+		t.Errorf("a renamed repository leads to %s", to)
 	}
 	if moved == issue || f.Node(moved) == node {
 		t.Error("a transferred issue keeps an id")

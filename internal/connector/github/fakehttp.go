@@ -40,9 +40,13 @@ func (f *Fake) routes() *http.ServeMux {
 	inRepo := func(path string, h func(*http.Request, string, *fakeRepo) fakeAnswer) {
 		for _, prefix := range []string{"/repos/{owner}/{repo}", "/repositories/{id}"} {
 			handle("GET "+prefix+path, func(r *http.Request, base string) fakeAnswer {
-				repo := f.findRepo(r)
+				repo, former := f.findRepo(r)
 				if repo == nil {
 					return fakeMessage(http.StatusNotFound, "Not Found")
+				}
+				if former {
+					rest := strings.TrimPrefix(r.URL.RequestURI(), "/repos/"+r.PathValue("owner")+"/"+r.PathValue("repo"))
+					return fakeMoved(fmt.Sprintf("%s/repositories/%d%s", base, repo.id, rest))
 				}
 				return h(r, base, repo)
 			})
@@ -52,10 +56,7 @@ func (f *Fake) routes() *http.ServeMux {
 		inRepo("/issues/{number}"+path, func(r *http.Request, base string, repo *fakeRepo) fakeAnswer {
 			n, _ := strconv.Atoi(r.PathValue("number"))
 			if to := repo.moved[n]; to != nil {
-				u := fmt.Sprintf("%s/repositories/%d/issues/%d%s", base, to.repo.id, to.number, path)
-				return fakeAnswer{status: http.StatusMovedPermanently, location: u, body: object{
-					"message": "Moved Permanently", "url": u, "documentation_url": fakeDocs,
-				}}
+				return fakeMoved(fmt.Sprintf("%s/repositories/%d/issues/%d%s", base, to.repo.id, to.number, path))
 			}
 			if repo.gone[n] {
 				return fakeMessage(http.StatusGone, "This issue was deleted")
@@ -90,6 +91,12 @@ const fakeDocs = "https://docs.github.com/rest"
 
 func fakeMessage(status int, text string) fakeAnswer {
 	return fakeAnswer{status: status, body: object{"message": text, "documentation_url": fakeDocs, "status": strconv.Itoa(status)}}
+}
+
+func fakeMoved(to string) fakeAnswer {
+	return fakeAnswer{status: http.StatusMovedPermanently, location: to, body: object{
+		"message": "Moved Permanently", "url": to, "documentation_url": fakeDocs,
+	}}
 }
 
 func fakeInvalid(field string) fakeAnswer {
@@ -238,16 +245,21 @@ func (f *Fake) write(w http.ResponseWriter, r *http.Request, a fakeAnswer) {
 	_, _ = w.Write(text)
 }
 
-// findRepo finds a repository by name, whatever its case, or by id.
-func (f *Fake) findRepo(r *http.Request) *fakeRepo {
+// findRepo finds a repository by name, whatever its case, or by id, and tells
+// whether it does not have that name any more.
+func (f *Fake) findRepo(r *http.Request) (repo *fakeRepo, former bool) {
 	full := r.PathValue("owner") + "/" + r.PathValue("repo")
-	k := slices.IndexFunc(f.repos, func(repo *fakeRepo) bool {
-		return strings.EqualFold(repo.full(), full) || strconv.FormatInt(repo.id, 10) == r.PathValue("id")
-	})
-	if k < 0 {
-		return nil
+	for _, repo := range f.repos {
+		if strings.EqualFold(repo.full(), full) || strconv.FormatInt(repo.id, 10) == r.PathValue("id") {
+			return repo, false
+		}
 	}
-	return f.repos[k]
+	for _, repo := range f.repos {
+		if slices.Contains(repo.former, full) {
+			return repo, true
+		}
+	}
+	return nil, false
 }
 
 // A fakePlace is where an issue stands in a list: what cursors hold.

@@ -84,12 +84,7 @@ var fakeRepoLinks = map[string]string{
 }
 
 func showRepo(base string, r *fakeRepo) object {
-	open, page, born := 0, fakeSite(base)+"/"+r.full(), fakeTime(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC))
-	for _, i := range r.issues {
-		if i.closed.IsZero() {
-			open++
-		}
-	}
+	page, born := fakeSite(base)+"/"+r.full(), fakeTime(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC))
 	o := object{
 		"id": r.id, "node_id": fakeNodeID("R", r.id), "name": r.name, "full_name": r.full(), "owner": showUser(base, r.owner),
 		"private": false, "visibility": "public", "fork": false, "archived": false, "disabled": false, "description": nil,
@@ -98,7 +93,7 @@ func showRepo(base string, r *fakeRepo) object {
 		"has_issues": true, "has_projects": true, "has_wiki": false, "has_pages": false, "has_downloads": false, "has_discussions": true,
 		"is_template": false, "allow_forking": true, "web_commit_signoff_required": false,
 		"forks": 0, "forks_count": 0, "stargazers_count": 0, "watchers": 0, "watchers_count": 0, "network_count": 0, "subscribers_count": 0,
-		"open_issues": open, "open_issues_count": open, "pushed_at": born, "created_at": born, "updated_at": born,
+		"open_issues": r.open, "open_issues_count": r.open, "pushed_at": born, "created_at": born, "updated_at": born,
 	}
 	for name, path := range fakeRepoLinks {
 		o[name] = r.url(base) + path

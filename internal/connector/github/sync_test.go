@@ -21,7 +21,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-
 var (
 	_ connector.Source       = (*Source)(nil)
 	_ connector.Checker      = (*Source)(nil)
