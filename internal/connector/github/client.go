@@ -144,12 +144,8 @@ func (c *client) get(ctx context.Context, url string, into any) (reply, error) {
 	return c.do(ctx, http.MethodGet, url, nil, into)
 }
 
-// post sends a JSON body to a URL of the site and decodes the answer.
-func (c *client) post(ctx context.Context, url string, body, into any) error {
-	_, err := c.do(ctx, http.MethodPost, url, body, into)
-	return err
-}
-
+// do sends a JSON body, if there is one, to a URL of the site and decodes the
+// answer.
 func (c *client) do(ctx context.Context, method, target string, body, into any) (reply, error) {
 	u, err := c.base.Parse(target)
 	if err != nil {

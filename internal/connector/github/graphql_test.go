@@ -289,16 +289,6 @@ func TestNoQueryAsksForPeople(t *testing.T) {
 	}
 }
 
-// emitted collects what a source emits.
-func emitted(changes *[]string) func(connector.Batch) error {
-	return func(b connector.Batch) error {
-		for _, c := range b.Changes {
-			*changes = append(*changes, c.ID)
-		}
-		return nil
-	}
-}
-
 var errTest = errors.New("failure of the test")
 
 func TestCancelledQuery(t *testing.T) {

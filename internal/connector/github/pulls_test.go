@@ -170,10 +170,10 @@ func TestWhenPullRequestsAreNotSupported(t *testing.T) {
 		supported bool
 		fails     bool
 	}{
-		"no GraphQL":      {opts: FakeOptions{Token: testToken, NoGraphQL: true}},
-		"fails for now":   {opts: FakeOptions{Token: testToken, FailEvery: 1}, supported: true, fails: true},
-		"limited for now": {opts: FakeOptions{Token: testToken, LimitEvery: 1}, supported: true, fails: true},
-		"bad credentials": {opts: FakeOptions{Token: "another"}, supported: true, fails: true},
+		"no GraphQL":        {opts: FakeOptions{Token: testToken, NoGraphQL: true}},
+		"fails this time":   {opts: FakeOptions{Token: testToken, FailEvery: 1}, supported: true, fails: true},
+		"limited this time": {opts: FakeOptions{Token: testToken, LimitEvery: 1}, supported: true, fails: true},
+		"bad credentials":   {opts: FakeOptions{Token: "another"}, supported: true, fails: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := talk(t, NewFake(test.opts))
