@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"container/list"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -95,7 +96,8 @@ func (c *cache) keep(key [sha256.Size]byte, resp *http.Response) {
 	if err != nil {
 		rest = failing{err}
 	}
-	whole := err == nil && len(body) <= maxKept
+	// What cannot be decoded must not come again for as long as nothing changes.
+	whole := err == nil && len(body) <= maxKept && json.Valid(body)
 	resp.Body = struct {
 		io.Reader
 		io.Closer
