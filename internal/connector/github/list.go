@@ -103,6 +103,9 @@ func (s *Source) listURL(ctx context.Context, repo, target string) (*listing, er
 	for k := range p.entries {
 		p.entries[k].Repository = repo
 	}
+	if len(p.entries) > 0 {
+		s.learnName(repo, p.entries[0].RepositoryURL)
+	}
 	return &listing{entries: p.entries, refused: p.refused, reply: r}, nil
 }
 

@@ -59,7 +59,8 @@ type Source struct {
 
 	mu       sync.Mutex
 	rejected map[flow.Reason]int64
-	relabel  map[string]bool // repositories whose labels were edited
+	relabel  map[string]bool   // repositories whose labels were edited
+	renamed  map[string]string // repositories, by what they are called now
 
 	name      string // as configured
 	anonymous bool   // there are no credentials
@@ -137,13 +138,37 @@ func siteURL(text string) (*url.URL, error) {
 }
 
 // repoOf returns the configured repository of that name, however it is written.
+// One that was renamed has both names, once a list has told the new one. It is
+// safe for concurrent use.
 func (s *Source) repoOf(fullName string) (repo string, ok bool) {
 	for _, r := range s.repos {
 		if strings.EqualFold(r, fullName) {
 			return r, true
 		}
 	}
-	return "", false
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	repo, ok = s.renamed[strings.ToLower(fullName)]
+	return repo, ok
+}
+
+// learnName notes what a repository is called now, by the address that one of
+// its issues gives.
+func (s *Source) learnName(repo, repositoryURL string) {
+	parts := strings.Split(repositoryURL, "/")
+	if len(parts) < 2 {
+		return
+	}
+	name := strings.ToLower(strings.Join(parts[len(parts)-2:], "/"))
+	if strings.EqualFold(name, repo) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.renamed == nil {
+		s.renamed = make(map[string]string)
+	}
+	s.renamed[name] = repo
 }
 
 // labelsChanged makes the next poll list the labels of a repository again. It is

@@ -532,6 +532,38 @@ func TestPollAndWebhookAgree(t *testing.T) {
 	}
 }
 
+// A repository that was renamed is known by both names.
+func TestRenamedRepository(t *testing.T) {
+	f, api, _, _ := boardWorld(FakeOptions{WebhookSecret: testSecret})
+	f.RenameRepo("acme/api", "umbrella/core")
+	s, _ := talk(t, f, func(c *Config) { c.Repos = []string{"acme/api"} })
+	if err := s.Poll(t.Context(), nil, func(connector.Batch) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	f.Deliveries()
+	pull := f.OpenPull(fakeDay(2), "umbrella/core", []string{api}, nil)
+	f.SetStatus(fakeDay(3), api, "Todo", false)
+	var hints []string
+	var changes []flow.Change
+	for _, d := range f.Deliveries() {
+		notice, err := s.Receive(t.Context(), d.Header, d.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hints, changes = append(hints, notice.Items...), append(changes, notice.Changes...)
+	}
+	if diff := cmp.Diff([]string{"acme/api!" + f.pull(pull).node()}, hints); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"acme/api#1 03-03T09:00:00 STATUS >Todo"}, lines(changes)); diff != "" {
+		t.Error(diff)
+	}
+	evidence, _, err := s.evidence(t.Context(), pullNodes(f, pull))
+	if diff := cmp.Diff([]string{"acme/api#1 03-02T09:00:00 PULL_REQUEST >opened"}, lines(evidence)); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+}
+
 // Deliveries come while the source polls and observes.
 func TestDeliveriesDuringPolls(t *testing.T) {
 	f, api, web, _ := boardWorld(FakeOptions{WebhookSecret: testSecret})
