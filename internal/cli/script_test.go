@@ -23,6 +23,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/flowmetrics/flowmetrics/internal/cli"
+	"github.com/flowmetrics/flowmetrics/internal/connector/github"
 	"github.com/flowmetrics/flowmetrics/internal/connector/jira"
 	"github.com/flowmetrics/flowmetrics/internal/eventlog"
 	"github.com/flowmetrics/flowmetrics/internal/flow"
@@ -50,6 +51,7 @@ func TestMain(m *testing.M) {
 //	await FILE|URL REGEXP [NAME]   wait until a file, or an answer, matches; NAME becomes what the parentheses hold
 //	get [-wait] URL            print the answer; ! wants another status than 2xx; -wait tries until it is 2xx
 //	jira                       start a simulated Jira with four issues and the token "good-token" at $JIRA_URL
+//	github                     start a simulated GitHub with acme/api and acme/web and the token "good-token" at $GITHUB_URL
 //	reject DIR N               have N rejections in the log of a folder
 //	within DURATION            fail if more time has passed since the previous within
 //
@@ -73,7 +75,8 @@ func TestScripts(t *testing.T) {
 			"exits":  exits,
 			"await":  await,
 			"get":    get,
-			"jira":   simulate,
+			"jira":   simulateJira,
+			"github": simulateGitHub,
 			"reject": reject,
 			"within": within,
 		},
@@ -169,9 +172,9 @@ func ask(ts *testscript.TestScript, url string) (status int, body string) {
 	return resp.StatusCode, string(text)
 }
 
-// simulate starts a Jira whose project has a status and a type that no rule of
+// simulateJira starts a Jira whose project has a status and a type that no rule of
 // the scripts maps.
-func simulate(ts *testscript.TestScript, neg bool, args []string) {
+func simulateJira(ts *testscript.TestScript, neg bool, args []string) {
 	site := jira.NewFake(jira.FakeOptions{Email: "flow@example.com", Token: "good-token"})
 	site.AddProject("PAY", "Payments")
 	for _, s := range [...][3]string{
@@ -190,6 +193,35 @@ func simulate(ts *testscript.TestScript, neg bool, args []string) {
 	server := httptest.NewServer(site)
 	ts.Defer(server.Close)
 	ts.Setenv("JIRA_URL", server.URL)
+}
+
+// simulateGitHub starts a GitHub whose token has no scope for the board of the
+// organisation.
+func simulateGitHub(ts *testscript.TestScript, neg bool, args []string) {
+	site := github.NewFake(github.FakeOptions{Token: "good-token", Scopes: "repo"})
+	site.AddType("Bug")
+	site.AddProject("acme", 1, "Todo", "Done")
+	for _, repo := range []string{"acme/api", "acme/web"} {
+		site.AddRepo(repo)
+		for _, label := range []string{"blocked", "in progress", "enhancement", "java", "p1"} {
+			site.AddLabel(repo, label)
+		}
+	}
+	at := func(day int) time.Time { return time.Date(2026, 6, day, 9, 0, 0, 0, time.UTC) }
+	slow := site.Create(at(1), "acme/api", "one", github.CreateOptions{Type: "Bug"})
+	site.Label(at(2), slow, "in progress")
+	site.Label(at(4), slow, "blocked")
+	site.Unlabel(at(5), slow, "blocked")
+	site.Close(at(10), slow, "completed")
+	pulled := site.Create(at(1), "acme/api", "two", github.CreateOptions{Labels: []string{"enhancement", "java"}})
+	pull := site.OpenPull(at(3), "acme/api", []string{pulled}, nil)
+	site.RequestReview(at(5), pull)
+	site.MergePull(at(7), pull)
+	site.Close(at(3), site.Create(at(1), "acme/api", "three", github.CreateOptions{}), "not_planned")
+	site.Assign(at(8), site.Create(at(8), "acme/web", "four", github.CreateOptions{Labels: []string{"p1", "enhancement"}}), "engineer")
+	server := httptest.NewServer(site)
+	ts.Defer(server.Close)
+	ts.Setenv("GITHUB_URL", server.URL)
 }
 
 func reject(ts *testscript.TestScript, neg bool, args []string) {
