@@ -4,7 +4,7 @@
 // emits and only then stores its cursor (invariant I1). Sources decide nothing
 // about time, retries or durability: they translate. A source lives in a
 // package of its own below this one and is listed in the [Registry] that the
-// program is built with.
+// program is built with. [Webhooks] takes what trackers deliver.
 package connector
 
 import (

@@ -83,14 +83,16 @@ func NewWebhooks(log *slog.Logger, runners ...*Runner) *Webhooks {
 	for _, r := range runners {
 		if _, able := r.cfg.Source.(Receiver); able {
 			w.runners[r.cfg.Name] = r
-			w.counts[r.cfg.Name] = map[string]uint64{}
+			w.counts[r.cfg.Name] = map[string]uint64{
+				resultTaken: 0, resultIgnored: 0, resultUnauthorized: 0, resultTooLarge: 0, resultInvalid: 0, resultFailed: 0,
+			}
 		}
 	}
 	return w
 }
 
 // Counts returns how many deliveries there were since the start, by source and
-// result.
+// result; each result is there.
 func (w *Webhooks) Counts() map[string]map[string]uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
