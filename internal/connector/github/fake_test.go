@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -381,5 +382,32 @@ func TestFakeDeliveries(t *testing.T) {
 	}
 	if len(f.Deliveries()) > 0 {
 		t.Error("deliveries repeat")
+	}
+}
+
+// TestFakeConcurrently scripts and asks at once, for the race detector.
+func TestFakeConcurrently(t *testing.T) {
+	f := NewFake(FakeOptions{WebhookSecret: "s"})
+	issue, _ := fakeWorld(f)
+	node := f.Node(issue)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for day := range 10 {
+				f.Comment(fakeDay(12+day), issue, "Still there.")
+				f.SetStatus(fakeDay(12+day), issue, []string{"Todo", "Done"}[day%2], true)
+				f.Close(fakeDay(12+day), f.Create(fakeDay(12+day), "acme/web", "More", CreateOptions{}), "")
+				fakeGet(t, f, "/repos/acme/web/issues?state=all&sort=updated")
+				fakeGet(t, f, "/repos/acme/api/issues/2/timeline")
+				fakeQuery(t, f, `query { node(id: $id) { ... on Issue { timelineItems(first: 9) { totalCount } } } }`, object{"id": node})
+				f.Deliveries()
+			}
+		})
+	}
+	all.Wait()
+	var rows []object
+	fakeDecode(t, fakeGet(t, f, "/repos/acme/web/issues?state=closed&per_page=100"), &rows)
+	if len(rows) != 40 {
+		t.Errorf("%d issues", len(rows))
 	}
 }
