@@ -75,7 +75,7 @@ const (
 	Delete   Ability = "delete"   // items can be deleted, and a census shows it: [Tracker.Delete]
 	Zones    Ability = "zones"    // times are shown in a zone: Start does as it is told
 	People   Ability = "people"   // the tracker's answers show people: [Harness.Private]
-	Webhooks Ability = "webhooks" // the tracker calls: [Tracker.Deliver] and [Tracker.Sign]
+	Webhooks Ability = "webhooks" // the tracker calls: [Tracker.Deliver], [Tracker.Sign], [Tracker.Ignored]
 )
 
 // A Tracker is one tracker with a driver. Its functions end the test where they
@@ -99,9 +99,11 @@ type Tracker struct {
 	// Deliver returns what the tracker sends about the newest thing that happened
 	// to an item.
 	Deliver func(item string) Delivery
-	// Sign returns a delivery of some body under the right secret, of an event
-	// that the source does not know.
+	// Sign returns a delivery of any body under the right secret, of an event that
+	// the source reads where a header names the event.
 	Sign func(body []byte) Delivery
+	// Ignored returns a delivery of an event that does not matter to the source.
+	Ignored func() Delivery
 }
 
 // A Delivery is one call of a webhook.
@@ -147,8 +149,8 @@ var cases = []kase{
 	{name: "credentials", run: (*kit).credentials, needs: []Ability{HTTP}, cause: "401 must become a *connector.AuthError, without another try"},
 	{name: "broken answers", run: (*kit).brokenAnswers, needs: []Ability{HTTP}, cause: "an answer is used without a look at its status, type, end or shape"},
 	{name: "webhook", run: (*kit).webhook, needs: []Ability{Webhooks}, cause: "a notice must name the item, so that it is read again like in a poll and gets the same ids"},
-	{name: "webhook signature", run: (*kit).signature, needs: []Ability{Webhooks}, cause: "the signature is not compared over the raw body, with hmac.Equal, before anything else is done"},
-	{name: "webhook repeated or unknown", run: (*kit).strangeDeliveries, needs: []Ability{Webhooks}, cause: "an event that is not known is a zero Notice without an error, and an id never depends on the delivery"},
+	{name: "webhook signature", run: (*kit).signature, needs: []Ability{Webhooks}, cause: "the signature must be compared over the raw body, by connector.Signed, before anything else is done"},
+	{name: "webhook repeated or unknown", run: (*kit).strangeDeliveries, needs: []Ability{Webhooks}, cause: "an event that does not matter is a zero Notice without an error, what cannot be read is an error that wraps connector.ErrDelivery, and an id never depends on the delivery"},
 	{name: "moved item", run: (*kit).moved, needs: []Ability{Relocate}, cause: "a move is one fact with the field CONTAINER, the item keeps its id, and CREATED names the first container"},
 	{name: "renamed status", run: (*kit).renamed, needs: []Ability{Rename}, cause: "ids or the comparison of statuses depend on names"},
 	{name: "deleted item", run: (*kit).deleted, needs: []Ability{Delete}, cause: "the census does not page to its end, lists closed items not at all, or lists what is gone"},
@@ -208,7 +210,8 @@ func (k *kit) harness() {
 		{Relocate, k.tracker.Relocate != nil, "set Tracker.Relocate"},
 		{Rename, k.tracker.RenameStatus != nil, "set Tracker.RenameStatus"},
 		{Delete, k.tracker.Delete != nil && censor, "set Tracker.Delete and let the source implement connector.Censor"},
-		{Webhooks, k.tracker.Deliver != nil && k.tracker.Sign != nil && receiver, "set Tracker.Deliver and Tracker.Sign and let the source implement connector.Receiver"},
+		{Webhooks, k.tracker.Deliver != nil && k.tracker.Sign != nil && k.tracker.Ignored != nil && receiver,
+			"set Tracker.Deliver, Sign and Ignored and let the source implement connector.Receiver"},
 	} {
 		reason := k.h.Without[x.ability]
 		if !x.has && reason == "" {

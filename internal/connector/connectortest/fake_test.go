@@ -236,7 +236,8 @@ func harness(broken string) Harness {
 				},
 				Delete:  f.delete,
 				Deliver: f.deliver,
-				Sign:    func(body []byte) Delivery { return signed("star", body) },
+				Sign:    func(body []byte) Delivery { return signed("item", body) },
+				Ignored: func() Delivery { return signed("star", []byte("{}")) },
 			}
 		},
 		Statuses: []flow.Value{{ID: "1", Name: "Backlog"}, {ID: "2", Name: "In Progress"}, {ID: "3", Name: "Done"}},

@@ -14,6 +14,21 @@ import (
 
 func TestRun(t *testing.T) {
 	Run(t, harness(""))
+	t.Run("live", func(t *testing.T) {
+		h := harness("")
+		h.Live, h.Precision = true, time.Second
+		start := h.Start
+		h.Start = func(t testing.TB, zone *time.Location) *Tracker {
+			tr := start(t, zone)
+			create, move, relocate := tr.Create, tr.Move, tr.Relocate
+			now := func() time.Time { return time.Now().Truncate(time.Second) }
+			tr.Create = func(_ time.Time, status flow.Value) string { return create(now(), status) }
+			tr.Move = func(_ time.Time, item string, status flow.Value) { move(now(), item, status) }
+			tr.Relocate = func(_ time.Time, item string) (from, to string) { return relocate(now(), item) }
+			return tr
+		}
+		Run(t, h)
+	})
 	t.Run("no births", func(t *testing.T) {
 		h := harness("")
 		h.Without = map[Ability]string{Births: "an item is born in the first status"}
@@ -49,6 +64,7 @@ func TestBroken(t *testing.T) {
 		"takes any signature":                          {"webhook signature", "want connector.ErrSignature"},
 		"takes the empty secret as well":               {"webhook signature", "signed with the empty secret"},
 		"refuses unknown events":                       {"webhook repeated or unknown", "want a zero Notice"},
+		"takes a bad delivery for a failure":           {"webhook repeated or unknown", "want connector.ErrDelivery"},
 		"makes ids of deliveries":                      {"webhook repeated or unknown", "want the same notice"},
 		"tells no moves":                               {"moved item", "does not tell"},
 		"takes the container of now for that of birth": {"moved item", "born in container"},

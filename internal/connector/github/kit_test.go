@@ -15,8 +15,7 @@ func TestKit(t *testing.T) {
 	const secret, token = "kit-secret-5e0b", "kit-token-91ac"
 	for name, o := range map[string]FakeOptions{
 		"github.com": {Noise: true},
-		"enterprise": {Enterprise: true, NoGraphQL: true, PageSize: 3},
-		"cursors":    {CursorAfter: 4},
+		"enterprise": {Enterprise: true, NoGraphQL: true, PageSize: 3, CursorAfter: 4},
 	} {
 		o.Token, o.WebhookSecret = token, secret
 		t.Run(name, func(t *testing.T) {
@@ -86,6 +85,7 @@ func drive(t testing.TB, o FakeOptions) *connectortest.Tracker {
 			note(item)
 		},
 		Deliver: func(item string) connectortest.Delivery { return sent[item] },
-		Sign:    func(body []byte) connectortest.Delivery { return connectortest.Delivery(f.Sign("star", body)) },
+		Sign:    func(body []byte) connectortest.Delivery { return connectortest.Delivery(f.Sign("issues", body)) },
+		Ignored: func() connectortest.Delivery { return connectortest.Delivery(f.Sign("star", []byte("{}"))) },
 	}
 }

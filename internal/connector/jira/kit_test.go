@@ -1,6 +1,7 @@
 package jira
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
@@ -30,10 +31,7 @@ func TestKit(t *testing.T) {
 					{ID: "3", Name: "Done", Category: "done"},
 				},
 				Token:   testToken,
-				Private: []string{testEmail, "user-1"},
-				Without: map[connectortest.Ability]string{
-					connectortest.Webhooks: "the source reads no deliveries",
-				},
+				Private: []string{testEmail, "user-1", hookSecret},
 			})
 		})
 	}
@@ -48,11 +46,20 @@ func drive(t testing.TB, o FakeOptions) *connectortest.Tracker {
 	f.AddStatus("2", "In Progress", "indeterminate")
 	f.AddStatus("3", "Done", "done")
 	f.AddType("1", "Story")
+	sent := map[string]connectortest.Delivery{}
+	tell := func(at time.Time, event, item string) {
+		header, body := f.Delivery(hookSecret, event, item, at)
+		sent[item] = connectortest.Delivery{Header: header, Body: body}
+	}
+	sign := func(body []byte) connectortest.Delivery {
+		return connectortest.Delivery{Header: http.Header{signatureHeader: {"sha256=" + signature(hookSecret, body)}}, Body: body}
+	}
 	return &connectortest.Tracker{
 		New: func(k connectortest.Options) connector.Source {
 			s, err := New(Config{
 				URL: siteAddress, Projects: []string{"PAY", "PLAT"}, Titles: true, PageSize: k.PageSize,
 				Email: o.Email, Token: func() (string, error) { return o.Token, nil }, Transport: k.Wrap(direct{f}),
+				WebhookSecret: func() (string, error) { return hookSecret, nil },
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -62,10 +69,12 @@ func drive(t testing.TB, o FakeOptions) *connectortest.Tracker {
 		Create: func(at time.Time, status flow.Value) string {
 			id := f.Create(at, "PAY", "Story", "id:"+status.ID, "Item")
 			f.Edit(at, id, SetAssigned(true))
+			tell(at, "jira:issue_created", id)
 			return id
 		},
 		Move: func(at time.Time, item string, status flow.Value) {
 			f.Edit(at, item, SetStatus("id:"+status.ID))
+			tell(at, "jira:issue_updated", item)
 		},
 		Relocate: func(at time.Time, item string) (from, to string) {
 			f.Edit(at, item, MoveTo("PLAT"))
@@ -76,6 +85,12 @@ func drive(t testing.TB, o FakeOptions) *connectortest.Tracker {
 			f.RenameStatus(status.ID, status.Name)
 			return status
 		},
-		Delete: func(_ time.Time, item string) { f.Delete(item) },
+		Delete: func(at time.Time, item string) {
+			tell(at, "jira:issue_deleted", item)
+			f.Delete(item)
+		},
+		Deliver: func(item string) connectortest.Delivery { return sent[item] },
+		Sign:    sign,
+		Ignored: func() connectortest.Delivery { return sign([]byte(`{"webhookEvent":"sprint_created"}`)) },
 	}
 }
