@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -65,7 +66,7 @@ func advise(err error, r reply) error {
 	if _, refused := errors.AsType[*connector.AuthError](err); refused && statusOf(err) == http.StatusForbidden {
 		return fmt.Errorf("%w: the token needs to read issues and metadata (a classic token: the scope repo, or public_repo%s)", err, missing(r.header))
 	}
-	if gone(err) {
+	if statusOf(err) == http.StatusNotFound {
 		return fmt.Errorf("%w: correct the name, or let the token read it (issues and metadata; a classic token: the scope repo%s)", err, missing(r.header))
 	}
 	return err
@@ -83,11 +84,18 @@ func missing(h http.Header) string {
 	return "; this one has " + strings.Join(have, ", ")
 }
 
+// scopeName is the form of a scope's name. Nothing else that a site may put
+// there gets into an error.
+var scopeName = regexp.MustCompile(`\b[a-z]{1,20}(_[a-z]{1,20})?(:[a-z_]{1,20})?\b`)
+
 // scopes returns the scopes of a classic token.
 func scopes(h http.Header) []string {
-	have := strings.FieldsFunc(h.Get("X-OAuth-Scopes"), func(r rune) bool { return r == ',' || r == ' ' })
+	have := slices.DeleteFunc(strings.Split(h.Get("X-OAuth-Scopes"), ","), func(name string) bool {
+		name = strings.TrimSpace(name)
+		return name == "" || scopeName.FindString(name) != name
+	})
 	for k := range have {
-		have[k] = cleanText(have[k], 50)
+		have[k] = strings.TrimSpace(have[k])
 	}
 	slices.Sort(have)
 	return slices.Compact(have)

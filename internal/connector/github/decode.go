@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -51,6 +53,8 @@ type issue struct {
 
 	Repository string `json:"-"` // owner/name as configured, filled in by the reader
 }
+
+func (is *issue) lacking() bool { return is.ID <= 0 || is.Number <= 0 }
 
 // item is the issue's id in changes.
 func (is *issue) item() string { return decimal(is.ID) }
@@ -110,6 +114,9 @@ type event struct {
 	Source      *reference `json:"source"`
 }
 
+// lacking: the ids of changes are made of those of events.
+func (e *event) lacking() bool { return e.ID <= 0 && matters(e.Event) }
+
 // person tells assignees of one issue apart.
 type person struct {
 	ID int64 `json:"id"`
@@ -154,9 +161,19 @@ func (r refusal) rejection(where string) flow.Rejection {
 	}
 }
 
+// A lacker can tell whether it lacks what is needed to use it.
+type lacker interface{ lacking() bool }
+
+var errIncomplete = errors.New("its number is missing")
+
+func lacking[T any](entry T) bool {
+	l, ok := any(&entry).(lacker)
+	return ok && l.lacking()
+}
+
 func (p *page[T]) decode(text []byte) error {
 	p.entries, p.refused = nil, nil
-	if err := json.Unmarshal(text, &p.entries); err == nil {
+	if err := json.Unmarshal(text, &p.entries); err == nil && !slices.ContainsFunc(p.entries, lacking) {
 		return nil
 	}
 	p.entries = nil
@@ -169,12 +186,16 @@ func (p *page[T]) decode(text []byte) error {
 	}
 	for k, one := range raw {
 		var entry T
-		if err := json.Unmarshal(one, &entry); err != nil {
-			whole := sha256.Sum256(one)
-			p.refused = append(p.refused, refusal{sum(whole[:5]), fmt.Errorf("entry %d: %w", k, err)})
+		err := json.Unmarshal(one, &entry)
+		if err == nil && !lacking(entry) {
+			p.entries = append(p.entries, entry)
 			continue
 		}
-		p.entries = append(p.entries, entry)
+		if err == nil {
+			err = errIncomplete
+		}
+		whole := sha256.Sum256(one)
+		p.refused = append(p.refused, refusal{sum(whole[:5]), fmt.Errorf("entry %d: %w", k, err)})
 	}
 	return nil
 }

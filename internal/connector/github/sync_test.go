@@ -304,3 +304,14 @@ func reset(c *gh.Client) *gh.Client {
 	n.BaseURL, n.UserAgent = c.BaseURL, c.UserAgent
 	return n
 }
+
+// serveTexts answers paths with texts, and others with an empty list.
+func serveTexts(texts map[string]string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		text, ok := texts[r.URL.Path]
+		if !ok {
+			text = "[]"
+		}
+		fmt.Fprint(w, text)
+	}
+}

@@ -54,8 +54,8 @@ func (t *translator) changes(is *issue, events []event) []flow.Change {
 			}
 			continue
 		}
-		field, matters := v.translate(is, e, k)
-		if !matters {
+		field, told := v.translate(is, e, k)
+		if !told {
 			continue
 		}
 		c := flow.Change{ID: item + ":" + decimal(e.ID), At: e.CreatedAt.Time, Sequence: e.ID, Kind: flow.Updated}
@@ -139,6 +139,17 @@ func id(n int64) string {
 	return decimal(n)
 }
 
+// matters reports whether events of a kind become changes of their own.
+func matters(kind string) bool {
+	switch kind {
+	case "closed", "reopened", "converted_to_discussion", "labeled", "unlabeled", "assigned", "unassigned",
+		"issue_type_added", "issue_type_changed", "issue_type_removed", "parent_issue_added", "parent_issue_removed",
+		"transferred", "renamed":
+		return true
+	}
+	return false
+}
+
 // voyage is what is known of an issue while its events are gone through.
 type voyage struct {
 	state       string
@@ -157,8 +168,8 @@ func lastClosing(events []event) int {
 	return -1
 }
 
-// translate returns what an event changed, and whether it matters.
-func (v *voyage) translate(is *issue, e *event, index int) (f flow.FieldChange, matters bool) {
+// translate returns what an event changed; told is false where it tells nothing.
+func (v *voyage) translate(is *issue, e *event, index int) (f flow.FieldChange, told bool) {
 	switch e.Event {
 	case "closed":
 		reason := e.StateReason
