@@ -97,9 +97,6 @@ func (s *Source) Refetch(ctx context.Context, items []string, emit func(connecto
 	if err := s.detect(ctx); err != nil {
 		return err
 	}
-	if err := s.refreshStatuses(ctx, statusesFor); err != nil {
-		return err
-	}
 	for _, id := range items {
 		changes, err := s.refetch(ctx, id)
 		if err != nil {
