@@ -124,15 +124,15 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// A kase is one promise of all connectors.
-type kase struct {
+// A promise is one that all connectors make, tried by a case of its own.
+type promise struct {
 	name  string
 	cause string    // why it is usually broken
 	needs []Ability // it is left out where one of these is missing
 	run   func(*kit)
 }
 
-var cases = []kase{
+var cases = []promise{
 	{name: "harness", run: (*kit).harness, cause: "the harness is not complete yet: read the documentation of connectortest.Harness"},
 	{name: "backfill", run: (*kit).backfill, cause: "Poll does not read every item with its complete history, or the translation of a history entry is wrong"},
 	{name: "empty", run: (*kit).empty, cause: "an empty list was taken for a failure, or its end is not seen"},
@@ -161,8 +161,8 @@ var cases = []kase{
 	{name: "foreign host", run: (*kit).foreignHost, needs: []Ability{HTTP}, cause: "a link or redirect from an answer is followed without comparing its scheme and host to the configured ones (http.Client.CheckRedirect, for one)"},
 }
 
-// first is how many of the cases the others build upon.
-const first = 2
+// basics is how many of the cases the others build upon.
+const basics = 2
 
 // Run tries a source against all promises of the contract, each in a subtest of
 // its own. Where one of the first does not hold, the others are not tried: they
@@ -170,7 +170,7 @@ const first = 2
 func Run(t *testing.T, h Harness) {
 	t.Helper()
 	for n, c := range cases {
-		if !t.Run(c.name, func(t *testing.T) { c.try(t, &h) }) && n < first {
+		if !t.Run(c.name, func(t *testing.T) { c.try(t, &h) }) && n < basics {
 			t.Errorf("the case %q comes first: the %d cases after it are tried once it passes", c.name, len(cases)-n-1)
 			return
 		}
@@ -178,7 +178,7 @@ func Run(t *testing.T, h Harness) {
 }
 
 // try runs the case, or says why not.
-func (c kase) try(t testing.TB, h *Harness) {
+func (c promise) try(t testing.TB, h *Harness) {
 	t.Helper()
 	for _, a := range c.needs {
 		if reason := h.Without[a]; reason != "" {

@@ -36,49 +36,55 @@ func TestRun(t *testing.T) {
 	})
 }
 
-// TestBroken is the test of the kit: each of these connectors breaks a promise,
-// and the case that is about it fails and says why.
+// brokenSources are the ways in which a [source] breaks a promise, each with the
+// case that is about it and what that says.
+var brokenSources = map[string][2]string{
+	"bears twice": {"backfill", "exactly one CREATED"},
+	"takes the status of now for that of birth":    {"backfill", "missing: CREATED"},
+	"drops the last row of a page":                 {"page size one", "nothing was told"},
+	"takes an empty list for a failure":            {"empty", "want Poll to succeed"},
+	"makes new ids":                                {"reread", "the same facts when everything is read again"},
+	"moves the cursor to now":                      {"increment", "missing"},
+	"moves the cursor to the end":                  {"resume", "a restart from the cursor of batch 1"},
+	"swallows the error of emit":                   {"emit error", "want Poll to return that error, got <nil>"},
+	"ignores the context":                          {"cancel", "want Poll to return context.Canceled"},
+	"leaves a goroutine":                           {"cancel", "a goroutine is left behind"},
+	"loses the order within a second":              {"one second", "order of At, Sequence, ID"},
+	"counts rows":                                  {"change while paging", "missing"},
+	"reads the newest histories only":              {"long history", "missing"},
+	"waits by itself":                              {"rate limit", "Poll has not returned"},
+	"tries again at once":                          {"rate limit", "want no more requests"},
+	"takes a limit for a failure":                  {"rate limit", "want a *connector.RateLimitError"},
+	"does not read how long to wait":               {"rate limit", "want RateLimitError.Until in 1m30s"},
+	"takes 401 for a failure":                      {"credentials", "want a *connector.AuthError"},
+	"panics on a web page":                         {"broken answers", "must not panic"},
+	"takes half an answer":                         {"broken answers", "want an error"},
+	"gives other ids to what is fetched":           {"webhook", "told twice"},
+	"takes any signature":                          {"webhook signature", "want connector.ErrSignature"},
+	"takes the empty secret as well":               {"webhook signature", "signed with the empty secret"},
+	"refuses unknown events":                       {"webhook repeated or unknown", "want a zero Notice"},
+	"takes a bad delivery for a failure":           {"webhook repeated or unknown", "want connector.ErrDelivery"},
+	"makes ids of deliveries":                      {"webhook repeated or unknown", "want the same notice"},
+	"tells no moves":                               {"moved item", "does not tell"},
+	"takes the container of now for that of birth": {"moved item", "born in container"},
+	"makes ids of the names of now":                {"renamed status", "once a status was renamed"},
+	"lists open items only":                        {"deleted item", "does not list item"},
+	"lists the first page only":                    {"deleted item", "does not list item"},
+	"knows no zone":                                {"zones", "missing"},
+	"takes any cursor":                             {"cursors", "wraps connector.ErrCursor"},
+	"repeats the answer in the error":              {"secrets", "the error of a poll"},
+	"logs the answer":                              {"secrets", "the log"},
+	"tells the author":                             {"people", "must never be told"},
+	"follows links anywhere":                       {"foreign host", "with the credentials"},
+	"follows redirects":                            {"foreign host", "want no request to go there"},
+}
+
+// TestBroken is the test of the kit: a case fails where its promise is broken,
+// and says why.
 func TestBroken(t *testing.T) {
-	for broken, want := range map[string][2]string{
-		"bears twice": {"backfill", "exactly one CREATED"},
-		"takes the status of now for that of birth":    {"backfill", "missing: CREATED"},
-		"drops the last row of a page":                 {"page size one", "nothing was told"},
-		"takes an empty list for a failure":            {"empty", "want Poll to succeed"},
-		"makes new ids":                                {"reread", "the same facts when everything is read again"},
-		"moves the cursor to now":                      {"increment", "missing"},
-		"moves the cursor to the end":                  {"resume", "a restart from the cursor of batch 1"},
-		"swallows the error of emit":                   {"emit error", "want Poll to return that error, got <nil>"},
-		"ignores the context":                          {"cancel", "want Poll to return context.Canceled"},
-		"leaves a goroutine":                           {"cancel", "a goroutine is left behind"},
-		"loses the order within a second":              {"one second", "order of At, Sequence, ID"},
-		"counts rows":                                  {"change while paging", "missing"},
-		"reads the newest histories only":              {"long history", "missing"},
-		"waits by itself":                              {"rate limit", "Poll has not returned"},
-		"tries again at once":                          {"rate limit", "want no more requests"},
-		"takes a limit for a failure":                  {"rate limit", "want a *connector.RateLimitError"},
-		"does not read how long to wait":               {"rate limit", "want RateLimitError.Until in 1m30s"},
-		"takes 401 for a failure":                      {"credentials", "want a *connector.AuthError"},
-		"panics on a web page":                         {"broken answers", "must not panic"},
-		"takes half an answer":                         {"broken answers", "want an error"},
-		"gives other ids to what is fetched":           {"webhook", "told twice"},
-		"takes any signature":                          {"webhook signature", "want connector.ErrSignature"},
-		"takes the empty secret as well":               {"webhook signature", "signed with the empty secret"},
-		"refuses unknown events":                       {"webhook repeated or unknown", "want a zero Notice"},
-		"takes a bad delivery for a failure":           {"webhook repeated or unknown", "want connector.ErrDelivery"},
-		"makes ids of deliveries":                      {"webhook repeated or unknown", "want the same notice"},
-		"tells no moves":                               {"moved item", "does not tell"},
-		"takes the container of now for that of birth": {"moved item", "born in container"},
-		"makes ids of the names of now":                {"renamed status", "once a status was renamed"},
-		"lists open items only":                        {"deleted item", "does not list item"},
-		"lists the first page only":                    {"deleted item", "does not list item"},
-		"knows no zone":                                {"zones", "missing"},
-		"takes any cursor":                             {"cursors", "wraps connector.ErrCursor"},
-		"repeats the answer in the error":              {"secrets", "the error of a poll"},
-		"logs the answer":                              {"secrets", "the log"},
-		"tells the author":                             {"people", "must never be told"},
-		"follows links anywhere":                       {"foreign host", "with the credentials"},
-		"follows redirects":                            {"foreign host", "want no request to go there"},
-	} {
+	tried := map[string]bool{}
+	for broken, want := range brokenSources {
+		tried[want[0]] = true
 		t.Run(broken, func(t *testing.T) {
 			h := harness(broken)
 			h.patience = 300 * time.Millisecond
@@ -87,6 +93,11 @@ func TestBroken(t *testing.T) {
 				t.Errorf("case %q reports\n%s\nwant it to say %q and the usual cause", want[0], got, want[1])
 			}
 		})
+	}
+	for _, c := range cases {
+		if !tried[c.name] && c.name != "harness" { // for that see TestIncompleteHarness
+			t.Errorf("nothing breaks the promise of case %q", c.name)
+		}
 	}
 }
 
@@ -136,7 +147,7 @@ func part(change func(*Tracker)) func(*Harness) {
 // attempt runs a case and returns what it reports.
 func attempt(t *testing.T, name string, h Harness) string {
 	t.Helper()
-	n := slices.IndexFunc(cases, func(c kase) bool { return c.name == name })
+	n := slices.IndexFunc(cases, func(c promise) bool { return c.name == name })
 	if n < 0 {
 		t.Fatalf("no case %q", name)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -45,23 +46,22 @@ func (k *kit) secrets() {
 	for _, cursor := range all.cursors {
 		look("a cursor", string(cursor))
 	}
-	for name, repeat := range map[string]func(r *http.Request, echo string) (*http.Response, error){
-		"400": func(r *http.Request, echo string) (*http.Response, error) { return answer(r, 400, nil, echo), nil },
-		"404": func(r *http.Request, echo string) (*http.Response, error) { return answer(r, 404, nil, echo), nil },
-		"401": func(r *http.Request, echo string) (*http.Response, error) { return answer(r, 401, nil, echo), nil },
-		"403": func(r *http.Request, echo string) (*http.Response, error) { return answer(r, 403, nil, echo), nil },
-		"429": func(r *http.Request, echo string) (*http.Response, error) { return answer(r, 429, nil, echo), nil },
-		"500": func(r *http.Request, echo string) (*http.Response, error) { return answer(r, 500, nil, echo), nil },
-		"200": func(r *http.Request, echo string) (*http.Response, error) {
-			return answer(r, 200, nil, echo[:len(echo)-1]), nil
+	repeats := map[string]func(*http.Request) (*http.Response, error){
+		"a text": func(r *http.Request) (*http.Response, error) {
+			return answer(r, http.StatusInternalServerError, http.Header{"Content-Type": {"text/plain"}}, echo(r)), nil
 		},
-		"text": func(r *http.Request, echo string) (*http.Response, error) {
-			return answer(r, 500, http.Header{"Content-Type": {"text/plain"}}, echo), nil
+		"half an answer": func(r *http.Request) (*http.Response, error) {
+			text := echo(r)
+			return answer(r, http.StatusOK, nil, text[:len(text)-1]), nil
 		},
-		"failed connection": func(r *http.Request, _ string) (*http.Response, error) {
+		"a failed connection": func(r *http.Request) (*http.Response, error) {
 			return nil, fmt.Errorf("dial %s: connection refused", r.URL)
 		},
-	} {
+	}
+	for _, status := range []int{400, 401, 403, 404, 429, 500} {
+		repeats[strconv.Itoa(status)] = func(r *http.Request) (*http.Response, error) { return answer(r, status, nil, echo(r)), nil }
+	}
+	for name, repeat := range repeats {
 		for n := 1; n <= min(requests, 4); n++ {
 			var log bytes.Buffer
 			o := k.few()
@@ -71,7 +71,7 @@ func (k *kit) secrets() {
 				if request < n {
 					return nil, nil
 				}
-				return repeat(r, echo(r))
+				return repeat(r)
 			}
 			if r := k.poll(s, nil); r.err != nil {
 				look("the error of a poll ("+name+")", r.err.Error())
@@ -154,22 +154,22 @@ func (k *kit) foreignHost() {
 		return answer(r, http.StatusOK, nil, "[]")
 	}
 	home := func(r *http.Request) string { return r.URL.Scheme + "://" + r.URL.Host }
-	ways := map[string]failing{"a redirect": {}, "links in the answers": {}}
-	for name := range ways {
+	const redirect, links = "a redirect", "links in the answers"
+	for _, way := range []string{redirect, links} {
 		for n := 1; n <= min(requests, 6); n++ {
 			s := k.source(k.few())
 			k.wire.before = func(request int, r *http.Request) (*http.Response, error) {
 				if resp := watch(r); resp != nil {
 					return resp, nil
 				}
-				if name == "a redirect" && request >= n {
+				if way == redirect && request >= n {
 					to := "https://" + foreign + r.URL.RequestURI()
 					return answer(r, http.StatusTemporaryRedirect, http.Header{"Location": {to}}, ""), nil
 				}
 				return nil, nil
 			}
 			k.wire.after = func(request int, r *http.Request, resp *http.Response) error {
-				if name == "a redirect" || request < n {
+				if way == redirect || request < n {
 					return nil
 				}
 				for key, values := range resp.Header {
@@ -183,11 +183,11 @@ func (k *kit) foreignHost() {
 			}
 			r := k.poll(s, nil)
 			if len(strayed) > 0 {
-				k.fail("%s to another host after request %d: want no request to go there, got %s", name, n, strayed[0])
+				k.fail("%s to another host after request %d: want no request to go there, got %s", way, n, strayed[0])
 				return
 			}
 			if problems := compare(k.script, r.changes, k.h.field()); r.err == nil && len(problems) > 0 {
-				k.fail("%s to another host after request %d: want an error, got a success with %d facts", name, n, len(r.changes))
+				k.fail("%s to another host after request %d: want an error, got a success with %d facts", way, n, len(r.changes))
 				return
 			}
 		}
