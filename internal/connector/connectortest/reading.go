@@ -115,12 +115,10 @@ func (r *reading) add(b connector.Batch) (problems []string) {
 		if err := checked.Validate(); err != nil {
 			problems = append(problems, fmt.Sprintf("change %q is invalid: %v", c.ID, err))
 		}
-		old, known := r.facts[c.ID]
-		if d := diff.Diff(old, c); known && d != "" {
-			problems = append(problems, fmt.Sprintf("two facts have the id %q, make ids of what is unique (-first +second):\n%s", c.ID, d))
-		}
-		if !known {
+		if old, known := r.facts[c.ID]; !known {
 			r.changes = append(r.changes, c)
+		} else if d := diff.Diff(old, c); d != "" {
+			problems = append(problems, fmt.Sprintf("two facts have the id %q, make ids of what is unique (-first +second):\n%s", c.ID, d))
 		}
 		r.facts[c.ID] = c
 	}
@@ -158,12 +156,10 @@ func (k *kit) union(readings ...*reading) []flow.Change {
 	var all []flow.Change
 	for _, r := range readings {
 		for _, c := range r.changes {
-			old, known := facts[c.ID]
-			if d := diff.Diff(old, c); known && d != "" {
-				k.fail("the fact %q read again is another (-first +second):\n%s", c.ID, d)
-			}
-			if !known {
+			if old, known := facts[c.ID]; !known {
 				all = append(all, c)
+			} else if d := diff.Diff(old, c); d != "" {
+				k.fail("the fact %q read again is another (-first +second):\n%s", c.ID, d)
 			}
 			facts[c.ID] = c
 		}
