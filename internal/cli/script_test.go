@@ -51,7 +51,8 @@ func TestMain(m *testing.M) {
 //	await FILE|URL REGEXP [NAME]   wait until a file, or an answer, matches; NAME becomes what the parentheses hold
 //	get [-wait] URL            print the answer; ! wants another status than 2xx; -wait tries until it is 2xx
 //	jira                       start a simulated Jira with four issues and the token "good-token" at $JIRA_URL
-//	github                     start a simulated GitHub with acme/api and acme/web and the token "good-token" at $GITHUB_URL
+//	github [-public]           start a simulated GitHub with acme/api and acme/web and the token "good-token" at $GITHUB_URL;
+//	                           -public: and without any
 //	reject DIR N               have N rejections in the log of a folder
 //	within DURATION            fail if more time has passed since the previous within
 //
@@ -196,9 +197,13 @@ func simulateJira(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // simulateGitHub starts a GitHub whose token has no scope for the board of the
-// organisation.
+// organisation, or one that anybody may read.
 func simulateGitHub(ts *testscript.TestScript, neg bool, args []string) {
-	site := github.NewFake(github.FakeOptions{Token: "good-token", Scopes: "repo"})
+	options := github.FakeOptions{Token: "good-token", Scopes: "repo"}
+	if len(args) > 0 && args[0] == "-public" {
+		options = github.FakeOptions{}
+	}
+	site := github.NewFake(options)
 	site.AddType("Bug")
 	site.AddProject("acme", 1, "Todo", "Done")
 	for _, repo := range []string{"acme/api", "acme/web"} {
