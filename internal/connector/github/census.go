@@ -9,8 +9,8 @@ import (
 
 // counting is a census under way.
 type counting struct {
-	items []connector.Item
-	repo  int // index of the repository at hand
+	items map[int64]connector.Item // by id: entries at the edge of a page are listed twice
+	repo  int                      // index of the repository at hand
 	walk  walk
 }
 
@@ -20,7 +20,7 @@ type counting struct {
 // meanwhile pulls no other past the reader.
 func (s *Source) Census(ctx context.Context, live func(connector.Item)) error {
 	if s.counting == nil {
-		s.counting = &counting{}
+		s.counting = &counting{items: make(map[int64]connector.Item)}
 	}
 	c := s.counting
 	for c.repo < len(s.repos) {
@@ -36,7 +36,7 @@ func (s *Source) Census(ctx context.Context, live func(connector.Item)) error {
 			}
 			for k := range l.entries {
 				if is := &l.entries[k]; is.PullRequest == nil {
-					c.items = append(c.items, is.live())
+					c.items[is.ID] = is.live()
 				}
 			}
 			end = c.walk.advance(l)

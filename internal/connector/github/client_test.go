@@ -456,7 +456,7 @@ func TestCacheIsBounded(t *testing.T) {
 		}
 		sent++
 		size, _ := strconv.Atoi(r.URL.Query().Get("size"))
-		w.Write(bytes.Repeat([]byte("x"), size))
+		fmt.Fprintf(w, "%q", strings.Repeat("x", size-2))
 	})})
 	ask := func(n, size int) {
 		t.Helper()

@@ -73,15 +73,24 @@ func (c *cursor) encode() connector.Cursor {
 	if len(data) <= connector.MaxCursor {
 		return data
 	}
-	// Without what it remembers the next program reads some entries again.
-	slim := *c
-	slim.Repos = make(map[string]*position, len(c.Repos))
-	for name, p := range c.Repos {
-		short := *p
-		short.Seen, short.Next = nil, ""
-		slim.Repos[name] = &short
+	// Without what it remembers the next program reads some entries again, and
+	// without names it sees no label that was renamed before.
+	for _, drop := range [...]func(*position){
+		func(p *position) { p.Seen, p.Next = nil, "" },
+		func(p *position) { p.Seen, p.Next, p.Labels = nil, "", nil },
+	} {
+		slim := *c
+		slim.Repos = make(map[string]*position, len(c.Repos))
+		for name, p := range c.Repos {
+			short := *p
+			drop(&short)
+			slim.Repos[name] = &short
+		}
+		if data = slim.marshal(); len(data) <= connector.MaxCursor {
+			break
+		}
 	}
-	return slim.marshal()
+	return data
 }
 
 func (c *cursor) marshal() []byte {

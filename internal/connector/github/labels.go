@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -183,7 +184,13 @@ func (c *cursor) namesBut(but *position) int {
 }
 
 // nameSize is the room that a name takes in a cursor, in bytes.
-func nameSize(id int64, name string) int { return len(decimal(id)) + len(strconv.Quote(name)) + 4 }
+func nameSize(id int64, name string) int {
+	text, err := json.Marshal(name)
+	if err != nil {
+		panic(err) // texts always encode
+	}
+	return len(decimal(id)) + len(text) + len(`"":,`)
+}
 
 // fitting returns those names that a cursor has room for, the oldest labels
 // first.

@@ -133,19 +133,9 @@ type record struct {
 	told     int // changes, repeated ones too
 	rejected []flow.Rejection
 	last     connector.Progress
-	limit    int // of batches taken; 0: none
 }
 
 func newRecord() *record { return &record{facts: make(map[string]flow.Change)} }
-
-func (r *record) clone() *record {
-	c := *r
-	c.facts = make(map[string]flow.Change, len(r.facts))
-	for id, f := range r.facts {
-		c.facts[id] = f
-	}
-	return &c
-}
 
 func (r *record) take(b connector.Batch) error {
 	for _, c := range b.Changes {
