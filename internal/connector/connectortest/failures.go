@@ -83,9 +83,6 @@ func (k *kit) under(f failing, check func(r *reading, at, after int)) {
 		case n == 1 || len(compare(k.script, r.changes, k.h.field())) > 0:
 			k.fail("%s from request %d on: want an error, got a success with %d facts", f.name, n, len(r.changes))
 		}
-		if k.Failed() {
-			return
-		}
 		k.wire.before, k.wire.after = nil, nil
 		name, next := "the same source", s
 		if n%2 == 0 {
@@ -94,7 +91,6 @@ func (k *kit) under(f failing, check func(r *reading, at, after int)) {
 		rest := k.ok(k.poll(next, r.cursor))
 		if problems := compare(k.script, k.union(r, rest), k.h.field()); len(problems) > 0 {
 			k.fail("%s from request %d on, and then %s went on from cursor %q:\n%s", f.name, n, name, r.cursor, strings.Join(problems, "\n"))
-			return
 		}
 	}
 }
@@ -107,7 +103,6 @@ func (k *kit) rateLimit() {
 			limit, ok := errors.AsType[*connector.RateLimitError](r.err)
 			if !ok {
 				k.fail("%s to request %d: want a *connector.RateLimitError, got %v", name, at, r.err)
-				return
 			}
 			if wait := time.Until(limit.Until); wait > retryAfter+time.Second || wait < retryAfter-patience {
 				k.fail("%s to request %d: want RateLimitError.Until in %s, got %s (in %s)", name, at, retryAfter, limit.Until, wait)

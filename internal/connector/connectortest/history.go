@@ -240,21 +240,20 @@ func (k *kit) deleted() {
 // census compares the items that exist with those that are listed.
 func (k *kit) census(s connector.Source) {
 	k.Helper()
-	live := map[string]bool{}
-	err := s.(connector.Censor).Census(k.Context(), func(i connector.Item) {
-		live[i.ID] = true
-		if !slices.Contains(k.items, i.ID) {
-			k.fail("the census lists item %s, which does not exist: Item.ID must be that of the changes, and only what exists counts", i.ID)
-		}
-		if want := k.status[i.ID]; k.h.field() == flow.FieldStatus && !i.Status.IsZero() && !same(want, i.Status) {
-			k.fail("the census tells the status of item %s as %+v, want %+v", i.ID, i.Status, want)
-		}
-	})
-	if err != nil {
+	live := map[string]connector.Item{}
+	if err := s.(connector.Censor).Census(k.Context(), func(i connector.Item) { live[i.ID] = i }); err != nil {
 		k.Fatalf("want Census to succeed, got %v", err)
 	}
+	for id, i := range live {
+		if !slices.Contains(k.items, id) {
+			k.fail("the census lists item %s, which does not exist: Item.ID must be that of the changes, and only what exists counts", id)
+		}
+		if want := k.status[id]; k.h.field() == flow.FieldStatus && !i.Status.IsZero() && !same(want, i.Status) {
+			k.fail("the census tells the status of item %s as %+v, want %+v", id, i.Status, want)
+		}
+	}
 	for _, item := range k.items {
-		if !live[item] {
+		if _, ok := live[item]; !ok {
 			k.fail("the census does not list item %s, which exists: it would be reported as deleted", item)
 		}
 	}

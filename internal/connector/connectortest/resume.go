@@ -31,7 +31,6 @@ func (k *kit) increment() {
 		readings = append(readings, k.ok(k.poll(s, readings[n].cursor)))
 		if problems := compare(k.script, k.union(readings...), k.h.field()); len(problems) > 0 {
 			k.fail("poll %d goes on from cursor %s:\n%s", n+2, readings[n].cursor, strings.Join(problems, "\n"))
-			return
 		}
 	}
 }
@@ -55,7 +54,6 @@ func (k *kit) resume() {
 		rest := k.ok(k.poll(k.source(k.few()), all.cursors[n]))
 		if problems := compare(k.script, k.union(all.head(n), rest), k.h.field()); len(problems) > 0 {
 			k.fail("a restart from the cursor of batch %d of %d, %s:\n%s", n+1, len(all.cursors), all.cursors[n], strings.Join(problems, "\n"))
-			return
 		}
 	}
 }
@@ -72,13 +70,11 @@ func (k *kit) emitError() {
 		})
 		if !errors.Is(first.err, errEmit) {
 			k.fail("emit failed at batch %d: want Poll to return that error, got %v", n+1, first.err)
-			return
 		}
 		for name, next := range map[string]connector.Source{"the same source": s, "a new source": k.source(k.few())} {
 			rest := k.ok(k.poll(next, first.cursor))
 			if problems := compare(k.script, k.union(first, rest), k.h.field()); len(problems) > 0 {
 				k.fail("emit failed at batch %d, and %s went on from cursor %s:\n%s", n+1, name, first.cursor, strings.Join(problems, "\n"))
-				return
 			}
 		}
 	}
@@ -96,7 +92,7 @@ func (k *kit) cancel() {
 	r = k.pollWith(ended, k.source(k.few()), nil, func(int) error { cancel(); return nil })
 	k.canceled(r, "while the first batch was taken", 1)
 	k.leaked(before)
-	if !k.has(HTTP) || k.Failed() {
+	if !k.has(HTTP) {
 		return
 	}
 	k.all(k.few())
@@ -120,9 +116,6 @@ func (k *kit) cancel() {
 		cancel()
 		k.canceled(r, fmt.Sprintf("during request %d", n+1), len(r.cursors))
 		k.leaked(before)
-		if k.Failed() {
-			return
-		}
 	}
 }
 

@@ -144,10 +144,10 @@ func (k *kit) expect(changes []flow.Change) {
 	}
 }
 
-// fail reports a broken promise with its usual cause.
+// fail ends the case with what is broken and the usual cause.
 func (k *kit) fail(format string, args ...any) {
 	k.Helper()
-	k.Errorf(format+"\nThe usual cause: %s.", append(args, k.cause)...)
+	k.Fatalf(format+"\nThe usual cause: %s.", append(args, k.cause)...)
 }
 
 // shown bounds the problems of one comparison that are listed.

@@ -39,7 +39,6 @@ func (k *kit) secrets() {
 		for _, secret := range forbidden {
 			if secret != "" && strings.Contains(text, secret) {
 				k.fail("%s holds %q, which must never be told: %s", where, secret, text)
-				return
 			}
 		}
 	}
@@ -87,9 +86,6 @@ func (k *kit) secrets() {
 				}
 			}
 			look("the log ("+name+")", log.String())
-			if k.Failed() {
-				return
-			}
 		}
 	}
 }
@@ -184,11 +180,9 @@ func (k *kit) foreignHost() {
 			r := k.poll(s, nil)
 			if len(strayed) > 0 {
 				k.fail("%s to another host after request %d: want no request to go there, got %s", way, n, strayed[0])
-				return
 			}
 			if problems := compare(k.script, r.changes, k.h.field()); r.err == nil && len(problems) > 0 {
 				k.fail("%s to another host after request %d: want an error, got a success with %d facts", way, n, len(r.changes))
-				return
 			}
 		}
 	}
