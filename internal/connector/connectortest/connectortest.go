@@ -31,7 +31,7 @@ import (
 type Harness struct {
 	// Start returns a tracker without items: a new fake, or a new project of a
 	// server. It is called once or more for each case and cleans up with t.Cleanup.
-	// The zone is that of the user whom the tracker shows times to.
+	// The zone is that of the user whom the tracker shows times to, if it can.
 	Start func(t testing.TB, zone *time.Location) *Tracker
 
 	// Statuses are at least two statuses as the source tells them, with id and
@@ -73,7 +73,7 @@ const (
 	Relocate Ability = "relocate" // items move between containers: [Tracker.Relocate]
 	Rename   Ability = "rename"   // statuses can be renamed: [Tracker.RenameStatus]
 	Delete   Ability = "delete"   // items can be deleted, and a census shows it: [Tracker.Delete]
-	Zones    Ability = "zones"    // times are shown in a zone: Start does as it is told
+	Zones    Ability = "zones"    // times are shown in the user's zone: [Tracker.Zone]
 	People   Ability = "people"   // the tracker's answers show people: [Harness.Private]
 	Webhooks Ability = "webhooks" // the tracker calls: [Tracker.Deliver], [Tracker.Sign], [Tracker.Ignored]
 )
@@ -83,6 +83,8 @@ const (
 type Tracker struct {
 	// New returns a source that remembers nothing, as after a restart.
 	New func(o Options) connector.Source
+	// Zone is what times are shown in: the one that Start was given.
+	Zone *time.Location
 
 	// Create makes an item and returns the id that the source is to tell.
 	Create func(at time.Time, status flow.Value) (item string)
@@ -207,6 +209,7 @@ func (k *kit) harness() {
 		{HTTP, k.wire.count() > 0, "send the source's requests through Options.Wrap"},
 		{People, len(k.h.Private) > 0, "set Harness.Private to the names and addresses that the tracker shows"},
 		{Token, k.h.Token != "", "set Harness.Token to what the sources sign in with"},
+		{Zones, k.tracker.Zone == time.UTC, "set Tracker.Zone and show times in it"},
 		{Relocate, k.tracker.Relocate != nil, "set Tracker.Relocate"},
 		{Rename, k.tracker.RenameStatus != nil, "set Tracker.RenameStatus"},
 		{Delete, k.tracker.Delete != nil && censor, "set Tracker.Delete and let the source implement connector.Censor"},

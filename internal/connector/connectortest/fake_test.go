@@ -216,6 +216,7 @@ func harness(broken string) Harness {
 		Start: func(_ testing.TB, zone *time.Location) *Tracker {
 			f := newFake(zone)
 			return &Tracker{
+				Zone: zone,
 				New: func(o Options) connector.Source {
 					return &source{broken: broken, client: &http.Client{Transport: o.Wrap(f)}, size: o.PageSize, log: o.Logger}
 				},

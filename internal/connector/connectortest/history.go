@@ -1,7 +1,10 @@
 package connectortest
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -266,6 +269,9 @@ func (k *kit) zones() {
 			k.Fatal(err)
 		}
 		k.start(zone)
+		if k.tracker.Zone != zone {
+			k.fail("want a tracker that shows times in %s, as Start was told, got %s", zone, k.tracker.Zone)
+		}
 		k.world()
 		readings := []*reading{k.all(k.few())}
 		k.expect(readings[0].changes)
@@ -285,7 +291,15 @@ func (k *kit) zones() {
 func (k *kit) people() {
 	k.start(time.UTC)
 	k.world()
-	for _, c := range k.all(Options{}).changes {
+	s := k.source(Options{})
+	shown := false
+	k.wire.after = func(_ int, _ *http.Request, resp *http.Response) error {
+		return rewrite(resp, func(body []byte) io.Reader {
+			shown = shown || slices.ContainsFunc(k.h.Private, func(p string) bool { return bytes.Contains(body, []byte(p)) })
+			return bytes.NewReader(body)
+		})
+	}
+	for _, c := range k.ok(k.poll(s, nil)).changes {
 		text, err := json.Marshal(c)
 		if err != nil {
 			k.Fatal(err)
@@ -295,5 +309,8 @@ func (k *kit) people() {
 				k.fail("change %q holds %q, which must never be told", c.ID, private)
 			}
 		}
+	}
+	if !shown && k.has(HTTP) {
+		k.Fatal("no answer of the tracker shows any of Harness.Private: let the fake show people as the tracker does")
 	}
 }

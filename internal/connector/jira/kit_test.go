@@ -55,6 +55,7 @@ func drive(t testing.TB, o FakeOptions) *connectortest.Tracker {
 		return connectortest.Delivery{Header: http.Header{signatureHeader: {"sha256=" + signature(hookSecret, body)}}, Body: body}
 	}
 	return &connectortest.Tracker{
+		Zone: o.Location,
 		New: func(k connectortest.Options) connector.Source {
 			s, err := New(Config{
 				URL: siteAddress, Projects: []string{"PAY", "PLAT"}, Titles: true, PageSize: k.PageSize,
