@@ -101,7 +101,7 @@ func (v value) httpURL() string {
 	return v.address(s, "http", "https")
 }
 
-var repoForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+$`)
+var repoForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*/[A-Za-z0-9._-]+$`)
 
 // IsRepository reports whether a text has the form of a repository, OWNER/NAME.
 func IsRepository(s string) bool { return repoForm.MatchString(s) }

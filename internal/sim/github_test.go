@@ -93,7 +93,9 @@ func readGitHub(t *testing.T, fake *github.Fake) []flow.Change {
 				update(of.ID, "pr:"+n.ID+":"+id, at, flow.FieldChange{Field: flow.FieldPullRequest, To: flow.Value{ID: n.ID, Name: name}})
 			}
 			pull("opened", "opened", n.CreatedAt)
+			merged := false // which closes it as well
 			for _, e := range n.TimelineItems.Nodes {
+				merged = merged || e.Kind == "MergedEvent"
 				switch {
 				case e.Kind == "ReviewRequestedEvent":
 					pull(e.ID, "review_requested", e.CreatedAt)
@@ -101,7 +103,7 @@ func readGitHub(t *testing.T, fake *github.Fake) []flow.Change {
 					pull(e.ID, "changes_requested", e.SubmittedAt)
 				case e.Kind == "MergedEvent":
 					pull(e.ID, "merged", e.CreatedAt)
-				case e.Kind == "ClosedEvent":
+				case e.Kind == "ClosedEvent" && !merged:
 					pull(e.ID, "closed", e.CreatedAt)
 				}
 			}
