@@ -2,6 +2,8 @@ package github
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -278,6 +280,27 @@ func TestObserveGoesOn(t *testing.T) {
 			t.Errorf("saw %d items with %d requests and %d limits", len(seen), n, limits)
 		}
 	})
+}
+
+// A place in the listing that GitHub has forgotten means beginning again.
+func TestObserveBeginsAgain(t *testing.T) {
+	s, d := talk(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		if strings.Contains(string(text), "forgotten") {
+			fmt.Fprint(w, `{"data":null,"errors":[{"type":"INVALID_CURSOR_ARGUMENTS","message":"no such cursor"}]}`)
+			return
+		}
+		fmt.Fprint(w, `{"data":{"repositoryOwner":{"projectV2":{"items":{"nodes":[],"pageInfo":{"hasNextPage":true,"endCursor":"forgotten"}}}}}}`)
+	}))
+	for range 2 {
+		if err := s.Observe(t.Context(), func(connector.Observation) {}); err == nil {
+			t.Error("an unknown place is no error")
+		}
+	}
+	if n := d.count("ProjectItems"); n != 4 {
+		t.Errorf("asked %d times, want from the beginning twice", n)
+	}
 }
 
 // The same move is told by whichever place comes first.

@@ -46,7 +46,8 @@
 // timeline leave out what another of the three has told before, one for one. The
 // snapshot is compared with the log and needs no memory. What is told twice
 // nevertheless, such as after a restart, is a change to the status that the item
-// has already: it begins no visit and no number counts it.
+// has already: it begins no visit and changes no metric, and only counts as a gap
+// in the history.
 //
 // Times are exact to the second. Of moves of one item in the same second the
 // timeline knows the order, deliveries do not, and the next snapshot decides.

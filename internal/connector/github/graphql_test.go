@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -237,17 +238,16 @@ func TestQueriesGetSmallerAndLarger(t *testing.T) {
 	for k := range ids {
 		ids[k] = fmt.Sprintf("PR_%d", k)
 	}
-	failures := 0
-	for range 20 {
-		if _, _, err := s.evidence(t.Context(), ids); err != nil {
-			failures++
-		}
-		if failures > 0 && sizes[len(sizes)-1] <= most && len(sizes) > 6 {
-			break
+	for range 3 {
+		if _, _, err := s.evidence(t.Context(), ids); err == nil {
+			t.Fatal("too much was answered")
 		}
 	}
-	if failures == 0 || sizes[0] != 50 || sizes[1] != 25 || sizes[2] != 12 || sizes[3] != 6 {
-		t.Errorf("asked for %v nodes", sizes)
+	if _, _, err := s.evidence(t.Context(), ids[:18]); err == nil { // 6 and then 12
+		t.Fatal("what was too much is not tried again after a success")
+	}
+	if want := []int{50, 25, 12, 6, 12}; !slices.Equal(sizes, want) {
+		t.Errorf("asked for %v nodes, want %v", sizes, want)
 	}
 }
 

@@ -102,6 +102,10 @@ func TestDeliveriesAboutIssuesAndPullRequests(t *testing.T) {
 			name: "transferred away", event: "issues", body: payload("acme/api", `"action":"transferred",`+issue7+`,`+moved("acme/other", 71)),
 			changes: []string{"70:deleted DELETED acme/api#7 approximate"},
 		},
+		{
+			name: "transferred within, to an issue without an id", event: "issues", body: payload("acme/api", `"action":"transferred",`+issue7+`,`+moved("acme/web", 0)),
+			items: []string{"acme/web#12"}, changes: []string{"70:deleted DELETED acme/api#7 approximate"},
+		},
 		{name: "transferred here", event: "issues", body: payload("acme/other", `"action":"transferred",`+issue7+`,`+moved("acme/web", 71)), items: []string{"acme/web#12"}},
 		{
 			name: "transferred without a word where to", event: "issues", body: payload("acme/api", `"action":"transferred",`+issue7),
@@ -443,6 +447,24 @@ func TestWebhookAndTimelineTellAMoveOnce(t *testing.T) {
 		time.Sleep(25 * time.Hour)
 		if n := len(history(api)); n != 3 {
 			t.Errorf("what is long ago is told %d times", n)
+		}
+	})
+}
+
+// What a snapshot has shown, the Runner has put into the log.
+func TestSnapshotAndTimelineTellAMoveOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, api, _, _ := boardWorld(FakeOptions{WebhookSecret: testSecret})
+		s, _ := talk(t, f)
+		f.SetStatus(time.Now(), api, "Todo", true)
+		if seen := observe(t, s); len(seen) != 1 {
+			t.Fatalf("saw %v", seen)
+		}
+		if changes, err := s.boardHistory(t.Context(), nodesOf(f, api)); err != nil || len(changes) > 0 {
+			t.Errorf("the timeline tells %v, %v", lines(changes), err)
+		}
+		if changes := receive(t, s, f.Deliveries()); len(changes) > 0 {
+			t.Errorf("the webhook tells %v", lines(changes))
 		}
 	})
 }
