@@ -136,8 +136,9 @@ var labelled = []connector.Item{
 	{Container: "acme/api", Labels: []string{"team-a", "on hold", "java"}, Type: flow.Value{ID: "7", Name: "Feature"}},
 	{Container: "acme/api", Labels: []string{"team-b", "on hold", "enhancement", "p1"}},
 	{Container: "acme/api", Labels: []string{"team-b", "wontfix"}, Type: flow.Value{ID: "8", Name: "Task"}},
-	{Container: "acme/api", Labels: []string{"blocked", "waiting"}},            // in no value stream
-	{Container: "acme/web", Labels: []string{"team-a", "waiting", "incident"}}, // likewise
+	{Container: "acme/api", Labels: []string{"team-b", "java tools", "enhancement"}, Type: flow.Value{ID: "8", Name: "Task"}}, // has a type by its label
+	{Container: "acme/api", Labels: []string{"blocked", "waiting"}},                                                           // in no value stream
+	{Container: "acme/web", Labels: []string{"team-a", "waiting", "incident"}},                                                // likewise
 }
 
 func surveyLabels(c *config.Config) mapped {
