@@ -184,7 +184,13 @@ func (p *page[T]) decode(text []byte) error {
 		}
 		return err
 	}
-	for k, one := range raw {
+	return p.each(raw)
+}
+
+// each decodes entries one by one. It fails where one of them is no JSON: then
+// the answer is not as the site meant it.
+func (p *page[T]) each(raw []json.RawMessage) error {
+	for _, one := range raw {
 		var entry T
 		err := json.Unmarshal(one, &entry)
 		if err == nil && !lacking(entry) {
@@ -194,8 +200,11 @@ func (p *page[T]) decode(text []byte) error {
 		if err == nil {
 			err = errIncomplete
 		}
+		if _, ok := errors.AsType[*json.SyntaxError](err); ok {
+			return err
+		}
 		whole := sha256.Sum256(one)
-		p.refused = append(p.refused, refusal{sum(whole[:5]), fmt.Errorf("entry %d: %w", k, err)})
+		p.refused = append(p.refused, refusal{sum(whole[:5]), fmt.Errorf("decode entry: %w", err)})
 	}
 	return nil
 }

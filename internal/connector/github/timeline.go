@@ -22,13 +22,30 @@ type history struct {
 	gone    bool      // the issue is not in the repository any more
 }
 
+// events is a page of a timeline without the events that do not matter.
+type events struct{ page[event] }
+
+func (p *events) decode(text []byte) error {
+	all, ok := elements(text)
+	if !ok {
+		return p.page.decode(text)
+	}
+	needed := all[:0]
+	for _, one := range all {
+		if kind, ok := member(one, "event"); !ok || matters(string(kind)) || string(kind) == mention {
+			needed = append(needed, one)
+		}
+	}
+	return p.each(needed)
+}
+
 // readTimeline reads the whole timeline of an issue. The path is that of its
 // repository, such as "repos/acme/api".
 func (s *Source) readTimeline(ctx context.Context, path string, number int) (*history, error) {
 	h := &history{}
 	url := fmt.Sprintf("%s/issues/%d/timeline?per_page=100", path, number)
 	for n := range maxTimeline {
-		var p page[event]
+		var p events
 		r, err := s.client.get(ctx, url, &p)
 		if gone(err) {
 			return &history{gone: true}, nil

@@ -21,6 +21,9 @@ const (
 	stateClosed = "closed"
 )
 
+// mention is the kind of an event that may be evidence of a pull request.
+const mention = "cross-referenced"
+
 // clockSlip is how far the time of an issue's closing and that of the event may
 // be apart and still be of one closing.
 const clockSlip = time.Minute
@@ -48,7 +51,7 @@ func (t *translator) changes(is *issue, events []event) []flow.Change {
 	v := voyage{state: stateOpen, lastClosing: lastClosing(events)}
 	for k := range events {
 		e := &events[k]
-		if e.Event == "cross-referenced" {
+		if e.Event == mention {
 			if t.pulls {
 				all = append(all, evidence(item, e)...)
 			}

@@ -2,12 +2,16 @@ package github
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
 
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
@@ -17,15 +21,15 @@ const testIssue = `{"id":501,"node_id":"I_5","number":7,"title":"Now","state":"o
 	"labels":[{"id":31,"name":"bug"}],"repository_url":"https://api.github.com/repos/acme/api"}`
 
 // changesOf translates an issue and its timeline.
-func changesOf(t testing.TB, tr translator, is string, events ...string) ([]flow.Change, []refusal) {
+func changesOf(t testing.TB, tr translator, is string, timeline ...string) ([]flow.Change, []refusal) {
 	t.Helper()
 	var one issue
 	if err := json.Unmarshal([]byte(is), &one); err != nil {
 		t.Fatal(err)
 	}
 	one.Repository = "acme/api"
-	var p page[event]
-	if err := p.decode([]byte("[" + strings.Join(events, ",") + "]")); err != nil {
+	var p events
+	if err := p.decode([]byte("[" + strings.Join(timeline, ",") + "]")); err != nil {
 		t.Fatal(err)
 	}
 	return tr.changes(&one, p.entries), p.refused
@@ -338,8 +342,9 @@ func TestRejectedAreReported(t *testing.T) {
 func FuzzTimeline(f *testing.F) {
 	f.Add([]byte(`[{"id":1,"event":"closed","created_at":"2026-03-02T09:00:00Z"}]`))
 	f.Add([]byte(`[{"event":"cross-referenced","source":{"issue":{"id":1,"pull_request":{}}}},null,7]`))
+	f.Add([]byte(`[ {"a":"\\"event","b":{"event":"closed"},"event" : "commented"} , {"id":1} ]`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		var p page[event]
+		var p events
 		if p.decode(text) != nil {
 			return
 		}
@@ -353,4 +358,55 @@ func FuzzTimeline(f *testing.F) {
 			ids[c.ID] = true
 		}
 	})
+}
+
+// TestElements: telling events apart without decoding them agrees with decoding
+// them.
+func TestElements(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		kind := rapid.SampledFrom([]string{"closed", "reopened", "commented", "labeled", "cross-referenced", "event", `cl"os\\ed`, "", "ä"})
+		words := rapid.SampledFrom([]string{"x", `"`, `\`, `\"`, `"event":"closed"`, "{", "]", ",", "[{", "\n", "event", ""})
+		var timeline []map[string]any
+		for range rapid.IntRange(0, 5).Draw(t, "events") {
+			e := map[string]any{"id": rapid.Int64Range(1, 99).Draw(t, "id")}
+			for range rapid.IntRange(0, 3).Draw(t, "members") {
+				name := words.Draw(t, "name")
+				e["a"+name] = words.Draw(t, "text")
+				e["z"+name] = []any{words.Draw(t, "item"), map[string]any{"event": kind.Draw(t, "inner")}}
+			}
+			if rapid.Bool().Draw(t, "told") {
+				e["event"] = kind.Draw(t, "kind")
+			}
+			timeline = append(timeline, e)
+		}
+		text, err := json.Marshal(timeline)
+		if rapid.Bool().Draw(t, "indent") {
+			text, err = json.MarshalIndent(timeline, " ", "\t")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all page[event]
+		var some events
+		if err := errors.Join(all.decode(text), some.decode(text)); err != nil {
+			t.Fatal(err)
+		}
+		needless := func(e event) bool { return !matters(e.Event) && e.Event != mention }
+		vain := slices.ContainsFunc(some.entries, func(e event) bool { return needless(e) && e.Event != "" && !strings.ContainsAny(e.Event, `"\`) })
+		want := slices.DeleteFunc(all.entries, needless)
+		got := slices.DeleteFunc(some.entries, needless)
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(event{}), cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("%s\n(-decoder +scan):\n%s", text, diff)
+		}
+		if vain {
+			t.Fatalf("%s: an event was decoded in vain", text)
+		}
+	})
+	for _, text := range []string{"", "[", "]", "{}", "null", `[1}`, `["`, `["\`, `[]]`, `[],`, `{"a":[]`, `[{]`, `x[1]`} {
+		var p page[event]
+		var e events
+		if (p.decode([]byte(text)) == nil) != (e.decode([]byte(text)) == nil) {
+			t.Errorf("%q is taken by one and not by the other", text)
+		}
+	}
 }
