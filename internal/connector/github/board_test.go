@@ -317,7 +317,7 @@ func TestMovesAreToldOnce(t *testing.T) {
 	for name, steps := range map[string][]step{
 		"webhook, then timeline, again and again": {
 			{fromWebhook, "w1", value("A"), 0, false}, {fromTimeline, "t1", value("A"), time.Second, true},
-			{fromTimeline, "t1", value("A"), time.Second, true}, {fromWebhook, "w1", value("A"), 0, false},
+			{fromTimeline, "t1", value("A"), time.Second, true}, {fromWebhook, "w1", value("A"), 0, false}, {fromTimeline, "t2", value("A"), 2 * time.Second, false},
 		},
 		"timeline, then webhook": {{fromTimeline, "t1", value("A"), 0, false}, {fromWebhook, "w1", value("A"), -time.Second, true}},
 		"snapshot, then both":    {{fromNow, "n1", value("A"), 0, false}, {fromWebhook, "w1", value("A"), 0, true}, {fromTimeline, "t1", value("A"), 0, true}},

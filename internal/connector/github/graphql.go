@@ -282,7 +282,7 @@ type graphEvent struct {
 }
 
 // maxMore bounds the pages of one timeline, should a site never come to an end.
-const maxMore = 100
+const maxMore = 1000
 
 // timelines asks for nodes by their ids, with their complete timelines. Nodes
 // that do not exist are left out.

@@ -34,6 +34,9 @@ type anExample struct {
 		Repository struct {
 			FullName string `json:"full_name"`
 		}
+		Changes struct {
+			OldIssue struct{ ID int64 } `json:"old_issue"`
+		}
 	}
 	people []string
 }
@@ -82,6 +85,8 @@ func (e anExample) want() (hints []string, changes int) {
 	case e.event == "issues" && e.action == "deleted":
 		return nil, 1
 	case e.event == "issues" && e.action == "transferred":
+		return []string{exampleRepo + "#"}, 1
+	case e.event == "issues" && e.payload.Changes.OldIssue.ID > 0: // opened by a transfer
 		return []string{exampleRepo + "#"}, 1
 	case e.event == "issues":
 		return []string{fmt.Sprintf("%s#%d", exampleRepo, e.payload.Issue.Number)}, 0

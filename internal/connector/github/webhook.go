@@ -68,6 +68,8 @@ type hookLogin struct {
 type hookedChanges struct {
 	NewIssue      hookIssue       `json:"new_issue"`
 	NewRepository hookNamed       `json:"new_repository"`
+	OldIssue      hookIssue       `json:"old_issue"`
+	OldRepository hookNamed       `json:"old_repository"`
 	Name          json.RawMessage `json:"name"`
 	FieldValue    *hookFieldValue `json:"field_value"`
 }
@@ -168,20 +170,27 @@ func (s *Source) hint(repository string, number int) []string {
 
 func (s *Source) receiveIssue(_ context.Context, d *delivery) (connector.Notice, error) {
 	repo, ok := s.repoOf(d.Repository.FullName)
+	n := connector.Notice{Items: s.hint(repo, d.Issue.Number)}
 	switch d.Action {
 	case "deleted":
-		if !ok || d.Issue.ID <= 0 {
-			return connector.Notice{}, nil
-		}
-		return connector.Notice{Changes: []flow.Change{s.gone(repo, &d.Issue)}}, nil
-	case "transferred":
-		n := connector.Notice{Items: s.hint(d.Changes.NewRepository.FullName, d.Changes.NewIssue.Number)}
+		n.Items = nil
 		if ok && d.Issue.ID > 0 {
-			n.Changes = []flow.Change{s.transferred(repo, d, len(n.Items) > 0)}
+			n.Changes = []flow.Change{s.gone(repo, &d.Issue)}
 		}
-		return n, nil
+	case "transferred":
+		n.Items = s.hint(d.Changes.NewRepository.FullName, d.Changes.NewIssue.Number)
+		if ok && d.Issue.ID > 0 {
+			n.Changes = []flow.Change{s.transferred(repo, &d.Issue, &d.Changes.NewIssue, len(n.Items) > 0)}
+		}
+	case "opened":
+		// An issue that comes by transfer. Its former repository tells the same,
+		// if its deliveries come here.
+		old := &d.Changes.OldIssue
+		if from, known := s.repoOf(d.Changes.OldRepository.FullName); known && old.ID > 0 && len(n.Items) > 0 {
+			n.Changes = []flow.Change{s.transferred(from, old, &d.Issue, true)}
+		}
 	}
-	return connector.Notice{Items: s.hint(repo, d.Issue.Number)}, nil
+	return n, nil
 }
 
 // gone returns the fact that an issue was deleted. GitHub does not tell when, and
@@ -201,9 +210,8 @@ func received() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 // transferred returns what becomes of an issue that was transferred: where its
 // new repository is read, it is the issue there under another name, else it is
 // out of sight.
-func (s *Source) transferred(repo string, d *delivery, read bool) flow.Change {
-	c := s.gone(repo, &d.Issue)
-	to := &d.Changes.NewIssue
+func (s *Source) transferred(repo string, old, to *hookIssue, read bool) flow.Change {
+	c := s.gone(repo, old)
 	if !read || to.ID <= 0 {
 		return c
 	}

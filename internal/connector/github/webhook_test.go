@@ -111,6 +111,20 @@ func TestDeliveriesAboutIssuesAndPullRequests(t *testing.T) {
 			name: "transferred without a word where to", event: "issues", body: payload("acme/api", `"action":"transferred",`+issue7),
 			changes: []string{"70:deleted DELETED acme/api#7 approximate"},
 		},
+		{
+			name: "opened by transfer", event: "issues",
+			body:  payload("acme/web", `"action":"opened","issue":`+hookedIssue(71, 12)+`,"changes":{"old_issue":`+hookedIssue(70, 7)+`,"old_repository":{"full_name":"acme/api"}}`),
+			items: []string{"acme/web#12"}, changes: []string{"70:transferred UPDATED acme/api#7 ALIAS github-main/71"},
+		},
+		{
+			name: "opened by transfer from elsewhere", event: "issues",
+			body:  payload("acme/web", `"action":"opened","issue":`+hookedIssue(71, 12)+`,"changes":{"old_issue":`+hookedIssue(70, 7)+`,"old_repository":{"full_name":"acme/other"}}`),
+			items: []string{"acme/web#12"},
+		},
+		{
+			name: "opened by transfer elsewhere", event: "issues",
+			body: payload("acme/other", `"action":"opened","issue":`+hookedIssue(71, 12)+`,"changes":{"old_issue":`+hookedIssue(70, 7)+`,"old_repository":{"full_name":"acme/api"}}`),
+		},
 		{name: "a parent", event: "sub_issues", body: payload("acme/other", `"action":"parent_issue_added","sub_issue":`+hookedIssue(70, 7)+`,"sub_issue_repo":{"full_name":"acme/api"}`), items: []string{"acme/api#7"}},
 		{name: "a parent in the same repository", event: "sub_issues", body: payload("acme/api", `"action":"parent_issue_removed","sub_issue":`+hookedIssue(70, 7)), items: []string{"acme/api#7"}},
 		{name: "pull request opened", event: "pull_request", body: payload("acme/api", `"action":"opened",`+pull), items: []string{"acme/api!PR_kwDO9"}},
