@@ -320,7 +320,8 @@ func TestMovesAreToldOnce(t *testing.T) {
 			{fromTimeline, "t1", value("A"), time.Second, true}, {fromWebhook, "w1", value("A"), 0, false}, {fromTimeline, "t2", value("A"), 2 * time.Second, false},
 		},
 		"timeline, then webhook": {{fromTimeline, "t1", value("A"), 0, false}, {fromWebhook, "w1", value("A"), -time.Second, true}},
-		"snapshot, then both":    {{fromNow, "n1", value("A"), 0, false}, {fromWebhook, "w1", value("A"), 0, true}, {fromTimeline, "t1", value("A"), 0, true}},
+		"a single snapshot":      {{fromNow, "n1", value("A"), 0, false}, {fromTimeline, "t1", value("A"), 0, false}},
+		"snapshots, then both":   {{fromNow, "n1", value("A"), 0, false}, {fromNow, "n1", value("A"), 0, false}, {fromWebhook, "w1", value("A"), 0, true}, {fromTimeline, "t1", value("A"), 0, true}},
 		"by name where an id is missing": {
 			{fromWebhook, "w1", value("A"), 0, false}, {fromTimeline, "t1", flow.Value{Name: "A"}, 0, true},
 		},

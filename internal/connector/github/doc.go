@@ -52,5 +52,6 @@
 // Times are exact to the second. Of moves of one item in the same second the
 // timeline knows the order, deliveries do not, and the next snapshot decides.
 // Archiving an item changes no status: what was done stays done. Taking it off
-// the board clears the status.
+// the board clears the status, which a delivery alone tells: what a snapshot
+// lacks may have been archived.
 package github

@@ -465,14 +465,17 @@ func TestWebhookAndTimelineTellAMoveOnce(t *testing.T) {
 	})
 }
 
-// What a snapshot has shown, the Runner has put into the log.
+// What two snapshots have shown, the Runner has put into the log.
 func TestSnapshotAndTimelineTellAMoveOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, api, _, _ := boardWorld(FakeOptions{WebhookSecret: testSecret})
 		s, _ := talk(t, f)
 		f.SetStatus(time.Now(), api, "Todo", true)
-		if seen := observe(t, s); len(seen) != 1 {
-			t.Fatalf("saw %v", seen)
+		for range 2 {
+			if seen := observe(t, s); len(seen) != 1 {
+				t.Fatalf("saw %v", seen)
+			}
+			time.Sleep(time.Minute)
 		}
 		if changes, err := s.boardHistory(t.Context(), nodesOf(f, api)); err != nil || len(changes) > 0 {
 			t.Errorf("the timeline tells %v, %v", lines(changes), err)
