@@ -42,6 +42,10 @@ test: $(PROMTOOL) octokit ## Run all tests; RUN picks some by name
 test-race: $(PROMTOOL) octokit ## Run all tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m -run '$(RUN)' ./...
 
+.PHONY: test-redmine
+test-redmine: ## Test the Redmine connector against a real server (installs Debian's package where it is missing)
+	.ci/redmine -run '$(RUN)'
+
 .PHONY: check
 check: fmt-check lint verify arch ## Check format, vet, staticcheck, generated code and the rules about the repository
 

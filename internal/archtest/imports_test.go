@@ -21,6 +21,7 @@ var allowed = map[string][]string{
 	"internal/connector":               {"internal/flow"},
 	"internal/connector/jira":          {"internal/flow", "internal/connector"},
 	"internal/connector/file":          {"internal/flow", "internal/connector"},
+	"internal/connector/redmine":       {"internal/flow", "internal/connector"},
 	"internal/connector/github":        {"internal/flow", "internal/connector", "github.com/google/go-github/v60/...", "github.com/bradleyfalzon/ghinstallation/v2"},
 	"internal/connector/connectortest": {"internal/flow", "internal/connector", "github.com/google/go-cmp/..."},
 	"internal/connector/newconnector":  {},
