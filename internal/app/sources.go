@@ -10,6 +10,7 @@ import (
 	"github.com/flowmetrics/flowmetrics/internal/connector/file"
 	"github.com/flowmetrics/flowmetrics/internal/connector/github"
 	"github.com/flowmetrics/flowmetrics/internal/connector/jira"
+	"github.com/flowmetrics/flowmetrics/internal/connector/redmine"
 )
 
 // Registry lists the connectors that the program is built with.
@@ -27,6 +28,7 @@ func Registry() connector.Registry {
 				WebhookSecret: s.WebhookSecret, Transport: s.Transport, Logger: s.Logger,
 			})
 		},
+		config.Redmine: redmine.New,
 		config.File: func(s connector.Spec) (connector.Source, error) {
 			return file.New(s.Name, s.Path, s.Logger), nil
 		},
