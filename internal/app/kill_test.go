@@ -55,6 +55,65 @@ func tell(path, text string) error {
 	return os.Rename(path+".new", path)
 }
 
+// A pacer kills services at some of the requests that they make.
+type pacer struct {
+	requests, target atomic.Int64 // of this child
+	reached          chan struct{}
+}
+
+// pace counts the requests to a site.
+func (p *pacer) pace(site http.Handler) http.Handler {
+	p.reached = make(chan struct{}, 1)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		site.ServeHTTP(w, r)
+		if p.requests.Add(1) == p.target.Load() {
+			p.reached <- struct{}{}
+		}
+	})
+}
+
+// left returns how many requests there were since the last kill.
+func (p *pacer) left() int64 { return p.requests.Load() }
+
+// kill starts the service of a folder in a process of its own and kills it at
+// that request, or in a third of cases early.
+func (p *pacer) kill(t testing.TB, dir string, r *rand.Rand, target int64) {
+	t.Helper()
+	select {
+	case <-p.reached: // by the one before, when it was killed already
+	default:
+	}
+	p.requests.Store(0)
+	p.target.Store(target)
+	child := exec.CommandContext(t.Context(), os.Args[0])
+	child.Env = append(os.Environ(), childDir+"="+dir)
+	child.Stderr = t.Output()
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var early <-chan time.Time // during start and replay, or soon after
+	if r.IntN(3) == 0 {
+		early = time.After(time.Duration(r.IntN(80)) * time.Millisecond)
+	}
+	select {
+	case <-early:
+	case <-p.reached:
+		// Any moment of decoding, publishing, storing the cursor, or the next request.
+		<-time.After(time.Duration(r.IntN(10)) * time.Millisecond)
+	case <-time.After(patience):
+		t.Error("the service does not come to the request at which it is to be killed")
+	}
+	if err := child.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_ = child.Wait() // the error is that it was killed, as wanted
+	if status, ok := child.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		t.Fatalf("the service ended by itself: %s", child.ProcessState)
+	}
+	p.requests.Store(0)
+	p.target.Store(-1)
+}
+
 // Killed again and again during the backfill, the service comes to the numbers
 // of an undisturbed run.
 func TestKill(t *testing.T) {
@@ -68,17 +127,10 @@ func TestKill(t *testing.T) {
 	s.end(t)
 
 	r := rand.New(rand.NewPCG(42, 0))
-	var requests atomic.Int64 // of this child
-	reached := make(chan struct{}, 1)
-	var target atomic.Int64
+	var p pacer
 	fake := jira.NewFake(jira.FakeOptions{InlineHistories: 40, PageSize: 3})
 	history(fake, 1, issues)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fake.ServeHTTP(w, r)
-		if requests.Add(1) == target.Load() {
-			reached <- struct{}{}
-		}
-	}))
+	server := httptest.NewServer(p.pace(fake))
 	defer server.Close()
 	text := fmt.Sprintf(jiraConfig, server.URL)
 	dir = t.TempDir()
@@ -86,43 +138,11 @@ func TestKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range kills {
-		select {
-		case <-reached: // by the one before, when it was killed already
-		default:
-		}
-		requests.Store(0)
-		target.Store(int64(4 + r.IntN(5))) // the first three read no issue
-		child := exec.CommandContext(t.Context(), os.Args[0])
-		child.Env = append(os.Environ(), childDir+"="+dir)
-		child.Stderr = t.Output()
-		if err := child.Start(); err != nil {
-			t.Fatal(err)
-		}
-		var early <-chan time.Time // in a third of cases: during start and replay, or soon after
-		if r.IntN(3) == 0 {
-			early = time.After(time.Duration(r.IntN(80)) * time.Millisecond)
-		}
-		select {
-		case <-early:
-		case <-reached:
-			// Any moment of decoding, publishing, storing the cursor, or the next request.
-			<-time.After(time.Duration(r.IntN(10)) * time.Millisecond)
-		case <-time.After(patience):
-			t.Error("the service does not come to the request at which it is to be killed")
-		}
-		if err := child.Process.Signal(syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		_ = child.Wait() // the error is that it was killed, as wanted
-		if status, ok := child.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
-			t.Fatalf("the service ended by itself: %s", child.ProcessState)
-		}
+		p.kill(t, dir, r, int64(4+r.IntN(5))) // the first three read no issue
 	}
-	requests.Store(0)
-	target.Store(-1)
 	s = start(t, dir, text)
-	t.Logf("%d requests were left to the last start", requests.Load())
-	if n := requests.Load(); n < 6 {
+	t.Logf("%d requests were left to the last start", p.left())
+	if n := p.left(); n < 6 {
 		t.Errorf("the backfill was over before the last kill: %d requests", n)
 	}
 	if diff := cmp.Diff(want, facts(t, readLog(t, s.ok(t, "/api/v1/changes")), server.URL)); diff != "" {

@@ -161,11 +161,15 @@ type voyage struct {
 	lastClosing int       // index of the last closing
 }
 
-// lastClosing returns the index of the last event that closes the issue, or -1.
+// lastClosing returns the index of the event that closed the issue last, or -1
+// where something else has decided its state since.
 func lastClosing(events []event) int {
 	for k := len(events) - 1; k >= 0; k-- {
-		if events[k].Event == "closed" {
+		switch events[k].Event {
+		case "closed":
 			return k
+		case "reopened", "converted_to_discussion":
+			return -1
 		}
 	}
 	return -1

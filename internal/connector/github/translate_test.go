@@ -106,7 +106,7 @@ func TestTranslate(t *testing.T) {
 				`{"id":2,"event":"reopened","created_at":"2026-03-03T09:00:00Z"}`,
 			},
 			want: []string{
-				"501:1 02T09:00:00 1 STATE open>closed/not_planned", "501:2 03T09:00:00 2 STATE closed>open",
+				"501:1 02T09:00:00 1 STATE open>closed", "501:2 03T09:00:00 2 STATE closed>open",
 				"501:closed:1772964000 08T10:00:00 0 STATE open>closed/not_planned",
 			},
 		},
