@@ -356,13 +356,19 @@ func TestRenamedLabel(t *testing.T) {
 	if r.told != told {
 		t.Errorf("%d changes were told again", r.told-told)
 	}
-	// A webhook makes it look at once.
+	// A webhook makes it look at once, and so does an hour.
 	b.fake.RenameLabel("acme/api", "on hold", "blocked")
 	s.labelsChanged("acme/api")
 	b.direct.requests()
 	b.poll(s, r)
 	if r.told != told+25 {
 		t.Errorf("%d changes were told after a webhook, want 25", r.told-told)
+	}
+	b.fake.RenameLabel("acme/api", "blocked", "stuck")
+	s.scans["acme/api"].labels.listed = time.Now().Add(-labelsFor)
+	b.poll(s, r)
+	if r.told != told+50 {
+		t.Errorf("%d changes were told after an hour, want 25", r.told-told-25)
 	}
 }
 

@@ -59,7 +59,6 @@ func (p *poll) refreshLabels(ctx context.Context, repo string, sc *scan, pos *po
 	pos.Labels = fitting(names, maxNames-p.cursor.namesBut(pos))
 	if !maps.Equal(before, pos.Labels) {
 		if err := p.emit(connector.Batch{Cursor: p.cursor.encode()}); err != nil {
-			pos.Labels = before
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/flowmetrics/flowmetrics/internal/connector"
@@ -157,6 +158,25 @@ func TestResume(t *testing.T) {
 		b.want(r)
 		if t.Failed() {
 			t.Fatalf("after a stop at batch %d", stop)
+		}
+	}
+}
+
+// TestRewind: the cursor decides where a source goes on from, not what it
+// remembers.
+func TestRewind(t *testing.T) {
+	b := newBench(t, FakeOptions{PageSize: 8}, "acme/api", "acme/web")
+	b.world("acme/api", 20)
+	b.world("acme/web", 20)
+	s, whole := b.source(), newRecord()
+	b.poll(s, whole)
+	for k, cursor := range append(whole.cursors, nil) {
+		again, fresh := newRecord(), newRecord()
+		again.cursor, fresh.cursor = cursor, cursor
+		b.poll(s, again)
+		b.poll(b.source(), fresh)
+		if diff := cmp.Diff(fresh.lines(), again.lines()); diff != "" {
+			t.Fatalf("from cursor %d (-fresh +used):\n%s", k, shortDiff(diff))
 		}
 	}
 }
