@@ -8,9 +8,10 @@
 //
 //   - source.go: configuration and what a source keeps in memory;
 //   - sync.go: the scan over the issues of each repository by time of update;
-//     cursor.go: how far it has come; labels.go: renamed labels;
-//   - timeline.go: the history of one issue; decode.go: GitHub's JSON and from
-//     there to changes;
+//     list.go: the way through a list that changes meanwhile; cursor.go: how far
+//     it has come; labels.go: renamed labels;
+//   - timeline.go: the history of one issue; decode.go and scan.go: GitHub's JSON;
+//     translate.go: from there to changes;
 //   - check.go: credentials, statuses and types; census.go: what exists;
 //   - client.go: one HTTP request and what its answer means; auth.go: the
 //     credentials and where they may go; etag.go: answers that are still good;

@@ -58,7 +58,11 @@ func (p *poll) refreshLabels(ctx context.Context, repo string, sc *scan, pos *po
 	before := pos.Labels
 	pos.Labels = fitting(names, maxNames-p.cursor.namesBut(pos))
 	if !maps.Equal(before, pos.Labels) {
-		if err := p.emit(connector.Batch{Cursor: p.cursor.encode()}); err != nil {
+		batch := connector.Batch{Cursor: p.cursor.encode()}
+		if !p.cursor.filled() {
+			batch.Progress = p.cursor.progress(now)
+		}
+		if err := p.emit(batch); err != nil {
 			return err
 		}
 	}

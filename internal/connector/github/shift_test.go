@@ -344,3 +344,49 @@ func TestLateEvent(t *testing.T) {
 	b.poll(s, r)
 	b.want(r)
 }
+
+// TestTurns: with more repositories than a limit allows requests, each is read
+// in its turn.
+func TestTurns(t *testing.T) {
+	repos := []string{"acme/a", "acme/b", "acme/c", "acme/d", "acme/e", "acme/f"}
+	b := newBench(t, FakeOptions{LimitEvery: 5, LimitFor: time.Millisecond, Secondary: true}, repos...)
+	b.fake.opts.Now = time.Now
+	s, r := b.source(), newRecord()
+	for range 20 {
+		err := s.Poll(t.Context(), r.cursor, r.take)
+		if _, limited := errors.AsType[*connector.RateLimitError](err); err != nil && !limited {
+			t.Fatal(err)
+		}
+		s.forgetLimits()
+	}
+	b.direct.requests()
+	id := b.fake.Create(time.Now().Add(-time.Minute), "acme/f", "Last", CreateOptions{})
+	for range 4 {
+		// The outcome does not matter: there is a limit in each.
+		_ = s.Poll(t.Context(), r.cursor, r.take)
+		s.forgetLimits()
+	}
+	if _, told := r.facts[id+":created"]; !told {
+		t.Error("the last repository was never read again")
+	}
+}
+
+// TestHeavyTimeline: what is too much for the site at once is asked for in
+// smaller pages.
+func TestHeavyTimeline(t *testing.T) {
+	b := newBench(t, FakeOptions{})
+	b.world("acme/api", 3)
+	b.config.Transport = &direct{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if size := r.URL.Query().Get("per_page"); strings.HasSuffix(r.URL.Path, "/2/timeline") && len(size) == 3 {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		b.fake.ServeHTTP(w, r)
+	})}
+	s, r := b.source(), newRecord()
+	if err := s.Poll(t.Context(), nil, r.take); statusOf(err) != http.StatusBadGateway {
+		t.Fatalf("got %v", err)
+	}
+	b.poll(s, r)
+	b.want(r)
+}

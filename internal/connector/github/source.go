@@ -20,6 +20,8 @@ import (
 const (
 	publicURL = "https://api.github.com"
 	maxRepos  = 400 // so that a cursor has room for all of them
+	// maxPageSize is the most entries that GitHub puts on a page.
+	maxPageSize = 100
 )
 
 // Config says which site to read, and how.
@@ -53,6 +55,7 @@ type Source struct {
 	reached  string            // the cursor that scans belong to
 	paths    map[string]string // of repositories that answer elsewhere than by their names
 	counting *counting         // an unfinished census
+	turn     int               // index of the repository that a poll begins with
 
 	evidenceKnown bool // mentions is known
 	mentions      bool // mentions are the evidence of pull requests, for lack of better
@@ -109,8 +112,8 @@ func newSource(c Config) (*Source, error) {
 	case (c.Project.Owner == "") != (c.Project.Number == 0) || c.Project.Number < 0:
 		return nil, errors.New("project: want an owner and a number from 1 up")
 	}
-	if c.PageSize <= 0 || c.PageSize > 100 {
-		c.PageSize = 100
+	if c.PageSize <= 0 || c.PageSize > maxPageSize {
+		c.PageSize = maxPageSize
 	}
 	return &Source{
 		client: newClient(base, c), repos: repos, project: c.Project, webhookSecret: c.WebhookSecret, titles: c.Titles,

@@ -42,6 +42,7 @@ type reading struct {
 	fresh     []*issue           // issues that are new or changed
 	pulls     []issue            // pull requests, likewise
 	histories map[int64]*history // of the fresh ones, by id
+	trouble   map[int64]int      // how often the site failed to answer for one, by id
 	evidence  []flow.Change      // from pull requests
 	board     []flow.Change      // from the project
 	evident   bool               // evidence is complete
@@ -70,8 +71,10 @@ func (s *Source) Poll(ctx context.Context, from connector.Cursor, emit func(conn
 		return refused
 	}}
 	var broken []error
-	for _, repo := range s.repos {
-		err := p.read(ctx, repo)
+	first := s.turn
+	for k := range s.repos {
+		turn := (first + k) % len(s.repos)
+		err := p.read(ctx, s.repos[turn])
 		switch {
 		case refused != nil:
 			return refused
@@ -82,6 +85,7 @@ func (s *Source) Poll(ctx context.Context, from connector.Cursor, emit func(conn
 		}
 		broken = append(broken, err)
 		if general(err) {
+			s.turn = turn // so that each has its turn, however tight a limit is
 			break
 		}
 	}
@@ -136,7 +140,7 @@ func (p *poll) prepare(ctx context.Context, repo string, sc *scan) (*reading, er
 		if err != nil {
 			return nil, err
 		}
-		r = &reading{from: sc.walk.from, next: sc.walk.next, listing: l, histories: make(map[int64]*history)}
+		r = &reading{from: sc.walk.from, next: sc.walk.next, listing: l, histories: make(map[int64]*history), trouble: make(map[int64]int)}
 		for k := range l.entries {
 			e := &l.entries[k]
 			if _, known := sc.seen[e.sum()]; known {
@@ -191,15 +195,24 @@ func (s *Source) readTimelines(ctx context.Context, r *reading, path string) err
 		next++
 		return todo[next-1]
 	}
+	// GitHub gives up on what takes it ten seconds: it is asked for less then.
+	size := func(is *issue) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return max(maxPageSize>>r.trouble[is.ID], 10)
+	}
 	for range min(readers, len(todo)) {
 		group.Go(func() {
 			for is := take(); is != nil; is = take() {
-				h, err := s.readTimeline(ctx, path, is.Number)
+				h, err := s.readTimeline(ctx, path, is.Number, size(is))
 				mu.Lock()
 				if err == nil {
 					r.histories[is.ID] = h
 				} else if failed == nil {
 					failed = err
+				}
+				if statusOf(err) >= http.StatusInternalServerError {
+					r.trouble[is.ID]++
 				}
 				mu.Unlock()
 			}

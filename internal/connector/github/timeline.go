@@ -40,10 +40,10 @@ func (p *events) decode(text []byte) error {
 }
 
 // readTimeline reads the whole timeline of an issue. The path is that of its
-// repository, such as "repos/acme/api".
-func (s *Source) readTimeline(ctx context.Context, path string, number int) (*history, error) {
+// repository, such as "repos/acme/api", and the size that of the pages.
+func (s *Source) readTimeline(ctx context.Context, path string, number, size int) (*history, error) {
 	h := &history{}
-	url := fmt.Sprintf("%s/issues/%d/timeline?per_page=100", path, number)
+	url := fmt.Sprintf("%s/issues/%d/timeline?per_page=%d", path, number, size)
 	for n := range maxTimeline {
 		var p events
 		r, err := s.client.get(ctx, url, &p)
@@ -90,7 +90,7 @@ func (s *Source) readIssue(ctx context.Context, repo string, number int) ([]flow
 		return nil, nil
 	}
 	is.Repository = repo
-	h, err := s.readTimeline(ctx, path, number)
+	h, err := s.readTimeline(ctx, path, number, maxPageSize)
 	if err != nil {
 		return nil, fmt.Errorf("read timeline of %s: %w", issueKey(repo, number), err)
 	}
