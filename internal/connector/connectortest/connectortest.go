@@ -30,7 +30,8 @@ import (
 // it.
 type Harness struct {
 	// Start returns a tracker without items: a new fake, or a new project of a
-	// server. It is called once or more for each case and cleans up with t.Cleanup.
+	// server that other cases use as well, where ids need not begin at 1. It is
+	// called once or more for each case and cleans up with t.Cleanup.
 	// The zone is that of the user whom the tracker shows times to, if it can.
 	Start func(t testing.TB, zone *time.Location) *Tracker
 
@@ -95,7 +96,7 @@ type Tracker struct {
 	// RenameStatus renames a status, which keeps its id, and returns it as it is
 	// told from then on. It is called once for a tracker.
 	RenameStatus func(status flow.Value) flow.Value
-	// Delete removes an item with its history.
+	// Delete removes an item. The tracker may keep its history, as event feeds do.
 	Delete func(at time.Time, item string)
 
 	// Deliver returns what the tracker sends about the newest thing that happened
@@ -117,7 +118,9 @@ type Delivery struct {
 // Options are what the kit wants of a source.
 type Options struct {
 	// PageSize is how many items, and where possible histories, to ask for at a
-	// time; 0: as many as the source likes.
+	// time; 0: as many as the source likes. Where the source has no setting for
+	// it, a transport of the test can write it into the requests instead, as
+	// query.Set("limit", ...).
 	PageSize int
 	// Wrap puts the kit between the source and the tracker. It is never nil: a
 	// harness writes Transport: o.Wrap(http.DefaultTransport).
@@ -140,10 +143,11 @@ var cases = []promise{
 	{name: "empty", run: (*kit).empty, cause: "an empty list was taken for a failure, or its end is not seen"},
 	{name: "reread", run: (*kit).reread, cause: "ids or contents are made of the time of reading, of a counter or of the order of reading; make them of the tracker's own ids"},
 	{name: "increment", run: (*kit).increment, cause: "the cursor was moved beyond what was read: to the time of the poll, say, and not to the newest update that was seen"},
+	{name: "idle", run: (*kit).idle, cause: "what an overlap lists again is read again item by item although its time of update has not changed, or emit is called with nothing to tell: note in the cursor what was read, and call emit only for new facts or another cursor"},
 	{name: "resume", run: (*kit).resume, cause: "a batch carries a cursor that stands for more than the batches so far"},
 	{name: "emit error", run: (*kit).emitError, cause: "the error of emit is not returned at once"},
 	{name: "cancel", run: (*kit).cancel, cause: "a request is made without the context of Poll, an error of the context is taken for another, or a goroutine is not waited for"},
-	{name: "one second", run: (*kit).oneSecond, cause: "Sequence is not set to the tracker's own order, such as the number of the history entry"},
+	{name: "one second", run: (*kit).oneSecond, cause: "Sequence is not set to the tracker's own order: the number of the history entry, or its place in a history that only grows"},
 	{name: "change while paging", run: (*kit).changeWhilePaging, cause: "rows move up while pages are counted: go on from the newest update seen, with an overlap, and not by row number"},
 	{name: "page size one", run: (*kit).pageSizeOne, cause: "the last row of a page, or a page with a single row, is dropped"},
 	{name: "long history", run: (*kit).longHistory, cause: "histories come in pages as well, and only the first or the newest page was read"},
@@ -201,6 +205,9 @@ func (k *kit) harness() {
 	_, receiver := source.(connector.Receiver)
 	_, censor := source.(connector.Censor)
 	r := k.poll(source, nil)
+	if r.err != nil {
+		k.Errorf("want the first poll of a tracker without items to succeed, got %v: let the fake, or the server, answer what the source asks for", r.err)
+	}
 	for _, x := range []struct {
 		ability Ability
 		has     bool
@@ -228,9 +235,6 @@ func (k *kit) harness() {
 		if !slices.Contains([]Ability{HTTP, Token, Births, Relocate, Rename, Delete, Zones, People, Webhooks}, a) {
 			k.Errorf("Harness.Without names %q, which is no ability", a)
 		}
-	}
-	if r.err != nil {
-		k.Errorf("want the first poll of a tracker without items to succeed, got %v: let the fake, or the server, answer what the source asks for", r.err)
 	}
 }
 

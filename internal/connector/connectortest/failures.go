@@ -80,7 +80,7 @@ func (k *kit) under(f failing, check func(r *reading, at, after int)) {
 		switch {
 		case r.err != nil:
 			check(r, n, k.wire.count()-n)
-		case n == 1 || len(compare(k.script, r.changes, k.h.field())) > 0:
+		case n == 1 || len(k.compare(r.changes)) > 0:
 			k.fail("%s from request %d on: want an error, got a success with %d facts", f.name, n, len(r.changes))
 		}
 		k.wire.before, k.wire.after = nil, nil
@@ -89,7 +89,7 @@ func (k *kit) under(f failing, check func(r *reading, at, after int)) {
 			name, next = "a new source", k.source(k.few())
 		}
 		rest := k.ok(k.poll(next, r.cursor))
-		if problems := compare(k.script, k.union(r, rest), k.h.field()); len(problems) > 0 {
+		if problems := k.compare(k.union(r, rest)); len(problems) > 0 {
 			k.fail("%s from request %d on, and then %s went on from cursor %q:\n%s", f.name, n, name, r.cursor, strings.Join(problems, "\n"))
 		}
 	}

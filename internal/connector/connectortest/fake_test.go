@@ -31,7 +31,8 @@ const (
 // A fake is a tracker in memory with the usual traps: pages, histories that are
 // cut, times without an offset.
 type fake struct {
-	zone *time.Location
+	zone  *time.Location
+	keeps bool // shows what was deleted, marked as gone
 
 	mu     sync.Mutex
 	last   int // id of the newest item or entry
@@ -44,6 +45,7 @@ type fakeItem struct {
 	id               int
 	project, status  string
 	created, updated time.Time
+	gone             bool
 	history          []fakeEntry
 }
 
@@ -94,6 +96,10 @@ func (f *fake) delete(at time.Time, item string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.newest[item] = object{"event": "deleted", "item": item, "project": f.find(item).project, "at": at.Unix()}
+	if f.keeps {
+		f.find(item).gone, f.find(item).updated = true, at
+		return
+	}
 	f.items = slices.DeleteFunc(f.items, func(i *fakeItem) bool { return strconv.Itoa(i.id) == item })
 }
 
@@ -189,7 +195,7 @@ const naive = "2006-01-02T15:04:05"
 func (f *fake) show(i *fakeItem) object {
 	return object{
 		"id": i.id, "project": i.project, "author": testAuthor, "status": object{"id": i.status, "name": f.names[i.status]},
-		"created": i.created.In(f.zone).Format(naive), "updated": i.updated.Unix(),
+		"created": i.created.In(f.zone).Format(naive), "updated": i.updated.Unix(), "gone": i.gone,
 		"total": len(i.history), "history": f.showEntries(i.history[max(0, len(i.history)-inline):]),
 	}
 }
@@ -210,39 +216,39 @@ func (f *fake) entries(i *fakeItem, r *http.Request) []object {
 	return f.showEntries(i.history[min(offset, len(i.history)):min(offset+inline, len(i.history))])
 }
 
-// harness drives a fake, read by a source that is broken in one way.
+// harness is one for fakes, read by a source that is broken in one way.
 func harness(broken string) Harness {
 	return Harness{
-		Start: func(_ testing.TB, zone *time.Location) *Tracker {
-			f := newFake(zone)
-			return &Tracker{
-				Zone: zone,
-				New: func(o Options) connector.Source {
-					return &source{broken: broken, client: &http.Client{Transport: o.Wrap(f)}, size: o.PageSize, log: o.Logger}
-				},
-				Create: func(at time.Time, status flow.Value) string { return f.create(at, status.ID) },
-				Move: func(at time.Time, item string, status flow.Value) {
-					f.edit(at, item, "status", status.ID)
-				},
-				Relocate: func(at time.Time, item string) (from, to string) {
-					f.edit(at, item, "project", "B")
-					return "A", "B"
-				},
-				RenameStatus: func(status flow.Value) flow.Value {
-					f.mu.Lock()
-					defer f.mu.Unlock()
-					status.Name = "Under Way"
-					f.names[status.ID] = status.Name
-					return status
-				},
-				Delete:  f.delete,
-				Deliver: f.deliver,
-				Sign:    func(body []byte) Delivery { return signed("item", body) },
-				Ignored: func() Delivery { return signed("star", []byte("{}")) },
-			}
-		},
+		Start:    func(_ testing.TB, zone *time.Location) *Tracker { return drive(newFake(zone), broken) },
 		Statuses: []flow.Value{{ID: "1", Name: "Backlog"}, {ID: "2", Name: "In Progress"}, {ID: "3", Name: "Done"}},
 		Token:    testToken,
 		Private:  []string{testSecret, testAuthor},
+	}
+}
+
+// drive makes a driver for a fake.
+func drive(f *fake, broken string) *Tracker {
+	return &Tracker{
+		Zone: f.zone,
+		New: func(o Options) connector.Source {
+			return &source{broken: broken, client: &http.Client{Transport: o.Wrap(f)}, size: o.PageSize, log: o.Logger}
+		},
+		Create: func(at time.Time, status flow.Value) string { return f.create(at, status.ID) },
+		Move:   func(at time.Time, item string, status flow.Value) { f.edit(at, item, "status", status.ID) },
+		Relocate: func(at time.Time, item string) (from, to string) {
+			f.edit(at, item, "project", "B")
+			return "A", "B"
+		},
+		RenameStatus: func(status flow.Value) flow.Value {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			status.Name = "Under Way"
+			f.names[status.ID] = status.Name
+			return status
+		},
+		Delete:  f.delete,
+		Deliver: f.deliver,
+		Sign:    func(body []byte) Delivery { return signed("item", body) },
+		Ignored: func() Delivery { return signed("star", []byte("{}")) },
 	}
 }

@@ -64,10 +64,7 @@ func (k *kit) oneSecond() {
 func (k *kit) changeWhilePaging() {
 	changes := map[string]func(item string){"moved": k.move}
 	if k.has(Delete) {
-		changes["deleted"] = func(item string) {
-			k.happens(func(at time.Time) { k.tracker.Delete(at, item) })
-			k.without(item)
-		}
+		changes["deleted"] = k.delete
 	}
 	items := func() {
 		k.start(time.UTC)
@@ -99,11 +96,7 @@ func (k *kit) changeWhilePaging() {
 				}))
 			}
 			later := k.ok(k.poll(k.source(k.few()), first.cursor))
-			told := k.union(first, later)
-			if name == "deleted" {
-				told = slices.DeleteFunc(told, func(c flow.Change) bool { return c.Item == item })
-			}
-			if problems := compare(k.script, told, k.h.field()); len(problems) > 0 {
+			if problems := k.compare(k.union(first, later)); len(problems) > 0 {
 				k.fail("the first of %d items was %s after request %d, and then:\n%s", len(k.items), name, at+1, strings.Join(problems, "\n"))
 			}
 		}
@@ -231,9 +224,7 @@ func (k *kit) deleted() {
 	before := k.all(k.few())
 	k.census(k.source(k.few()))
 	for _, n := range []int{len(k.items) - 1, 3, 0} {
-		item := k.items[n]
-		k.happens(func(at time.Time) { k.tracker.Delete(at, item) })
-		k.without(item)
+		k.delete(k.items[n])
 		k.census(k.source(k.few()))
 	}
 	k.ok(k.poll(k.source(k.few()), before.cursor))
@@ -280,7 +271,7 @@ func (k *kit) zones() {
 			k.move(k.create(n))
 			k.move(k.items[n])
 			readings = append(readings, k.ok(k.poll(k.source(k.few()), readings[n].cursor)))
-			if problems := compare(k.script, k.union(readings...), k.h.field()); len(problems) > 0 {
+			if problems := k.compare(k.union(readings...)); len(problems) > 0 {
 				k.fail("the user's zone is %s:\n%s", name, strings.Join(problems, "\n"))
 			}
 		}

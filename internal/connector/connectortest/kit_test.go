@@ -29,6 +29,15 @@ func TestRun(t *testing.T) {
 		}
 		Run(t, h)
 	})
+	t.Run("what was deleted is shown", func(t *testing.T) {
+		h := harness("")
+		h.Start = func(_ testing.TB, zone *time.Location) *Tracker {
+			f := newFake(zone)
+			f.keeps = true
+			return drive(f, "")
+		}
+		Run(t, h)
+	})
 	t.Run("no births", func(t *testing.T) {
 		h := harness("")
 		h.Without = map[Ability]string{Births: "an item is born in the first status"}
@@ -48,6 +57,9 @@ var brokenSources = map[string][2]string{
 	"moves the cursor to the end":                  {"resume", "a restart from the cursor of batch 1"},
 	"swallows the error of emit":                   {"emit error", "want Poll to return that error, got <nil>"},
 	"ignores the context":                          {"cancel", "want Poll to return context.Canceled"},
+	"reads an overlap item by item":                {"idle", "want at most 16 requests"},
+	"has nothing to tell and tells it":             {"idle", "want no batch that has neither"},
+	"makes new ids after a while":                  {"idle", "want no new fact"},
 	"leaves a goroutine":                           {"cancel", "a goroutine is left behind"},
 	"loses the order within a second":              {"one second", "order of At, Sequence, ID"},
 	"counts rows":                                  {"change while paging", "missing"},

@@ -1,6 +1,7 @@
 package connectortest
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -24,12 +25,13 @@ const patience = 20 * time.Second
 
 // A reading is what one poll has told.
 type reading struct {
-	changes []flow.Change          // in order
-	facts   map[string]flow.Change // by id
-	cursor  connector.Cursor       // as it would be stored
-	cursors []connector.Cursor     // after each batch
-	upTo    []int                  // changes told up to each batch
-	err     error
+	changes  []flow.Change          // in order
+	facts    map[string]flow.Change // by id
+	cursor   connector.Cursor       // as it would be stored
+	cursors  []connector.Cursor     // after each batch
+	upTo     []int                  // changes told up to each batch
+	needless int                    // batches without changes or another cursor
+	err      error
 }
 
 // errEmit is the failure of an emit.
@@ -101,6 +103,9 @@ var errPanic = errors.New("panic")
 func (r *reading) add(b connector.Batch) (problems []string) {
 	if n := len(b.Cursor); n > connector.MaxCursor {
 		problems = append(problems, fmt.Sprintf("cursor has %d bytes, the limit is %d", n, connector.MaxCursor))
+	}
+	if len(b.Changes) == 0 && (b.Cursor == nil || bytes.Equal(b.Cursor, r.cursor)) {
+		r.needless++
 	}
 	if b.Cursor != nil {
 		r.cursor = append(connector.Cursor{}, b.Cursor...)

@@ -29,10 +29,56 @@ func (k *kit) increment() {
 			s = k.source(k.few())
 		}
 		readings = append(readings, k.ok(k.poll(s, readings[n].cursor)))
-		if problems := compare(k.script, k.union(readings...), k.h.field()); len(problems) > 0 {
+		if problems := k.compare(k.union(readings...)); len(problems) > 0 {
 			k.fail("poll %d goes on from cursor %s:\n%s", n+2, readings[n].cursor, strings.Join(problems, "\n"))
 		}
 	}
+}
+
+// idleItems are enough for a few pages of most lists.
+const idleItems = 30
+
+// idleRequests is how many requests may see that nothing is new: some pages of a
+// list, but not one for each item. It depends on those that read everything.
+func idleRequests(backfill int) int { return max(8, backfill/2) }
+
+// settling is how long a real server may take until nothing that it has told
+// can get company of the same time.
+const settling = 3 * time.Second
+
+// idle polls when there is nothing new: with the same source, and after a
+// restart.
+func (k *kit) idle() {
+	k.start(time.UTC)
+	k.step = time.Second
+	for range idleItems {
+		k.move(k.create(0))
+	}
+	s := k.source(Options{})
+	first := k.ok(k.poll(s, nil))
+	most := idleRequests(k.wire.count())
+	if k.h.Live {
+		<-time.After(settling)
+	}
+	settled := k.ok(k.poll(s, first.cursor)) // what is uncertain may be looked at once more
+	again := func(name string, s connector.Source, requests func() int) {
+		before := requests()
+		r := k.ok(k.poll(s, settled.cursor))
+		for id, c := range r.facts {
+			if _, known := first.facts[id]; !known {
+				k.fail("%s polls again when nothing has happened: want no new fact, got %q of item %s", name, id, c.Item)
+			}
+		}
+		if r.needless > 0 {
+			k.fail("%s polls again when nothing has happened: want no batch that has neither changes nor another cursor than %s, which is stored, got %d", name, settled.cursor, r.needless)
+		}
+		if n := requests() - before; n > most {
+			k.fail("%s polls again when nothing has happened: want at most %d requests, got %d for %d items", name, most, n, idleItems)
+		}
+	}
+	again("the same source", s, k.wire.count)
+	s = k.source(Options{})
+	again("a new source", s, k.wire.count)
 }
 
 // pages reads everything in several batches.
@@ -52,7 +98,7 @@ func (k *kit) resume() {
 	all := k.pages()
 	for n := range all.cursors {
 		rest := k.ok(k.poll(k.source(k.few()), all.cursors[n]))
-		if problems := compare(k.script, k.union(all.head(n), rest), k.h.field()); len(problems) > 0 {
+		if problems := k.compare(k.union(all.head(n), rest)); len(problems) > 0 {
 			k.fail("a restart from the cursor of batch %d of %d, %s:\n%s", n+1, len(all.cursors), all.cursors[n], strings.Join(problems, "\n"))
 		}
 	}
@@ -73,7 +119,7 @@ func (k *kit) emitError() {
 		}
 		for name, next := range map[string]connector.Source{"the same source": s, "a new source": k.source(k.few())} {
 			rest := k.ok(k.poll(next, first.cursor))
-			if problems := compare(k.script, k.union(first, rest), k.h.field()); len(problems) > 0 {
+			if problems := k.compare(k.union(first, rest)); len(problems) > 0 {
 				k.fail("emit failed at batch %d, and %s went on from cursor %s:\n%s", n+1, name, first.cursor, strings.Join(problems, "\n"))
 			}
 		}
@@ -195,7 +241,7 @@ func (k *kit) cursors() {
 		}
 	}
 	half := k.poll(k.source(k.few()), last[:len(last)/2])
-	if half.err == nil && len(compare(k.script, half.changes, k.h.field())) > 0 || half.err != nil && !errors.Is(half.err, connector.ErrCursor) {
+	if half.err == nil && len(k.compare(half.changes)) > 0 || half.err != nil && !errors.Is(half.err, connector.ErrCursor) {
 		k.fail("half of cursor %q: want connector.ErrCursor, or everything from the beginning, got %d facts and %v", last, len(half.changes), half.err)
 	}
 	for _, old := range k.h.OldCursors {

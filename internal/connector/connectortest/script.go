@@ -27,6 +27,7 @@ type kit struct {
 	states  []flow.Value          // the statuses as they are called now
 	status  map[string]flow.Value // of each item, now
 	items   []string              // in order of birth
+	gone    map[string]bool       // items that were deleted
 }
 
 // A fact is something that happened, and so has to be told.
@@ -65,7 +66,8 @@ func (k *kit) start(zone *time.Location) {
 	}
 	k.now = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
 	k.step = time.Minute
-	k.script, k.items, k.status, k.states = nil, nil, map[string]flow.Value{}, slices.Clone(k.h.Statuses)
+	k.script, k.items, k.gone = nil, nil, map[string]bool{}
+	k.status, k.states = map[string]flow.Value{}, slices.Clone(k.h.Statuses)
 }
 
 // happens calls f with the next instant and returns when it happened at the
@@ -121,8 +123,11 @@ func (k *kit) world() {
 	}
 }
 
-// without takes an item out of the script.
-func (k *kit) without(item string) {
+// delete deletes an item and takes it out of the script: what is told of it from
+// then on is the tracker's affair.
+func (k *kit) delete(item string) {
+	k.happens(func(at time.Time) { k.tracker.Delete(at, item) })
+	k.gone[item] = true
 	k.script = slices.DeleteFunc(k.script, func(f fact) bool { return f.item == item })
 	k.items = slices.DeleteFunc(k.items, func(i string) bool { return i == item })
 }
@@ -139,9 +144,15 @@ func (k *kit) has(a Ability) bool { return k.h.Without[a] == "" }
 // expect compares what was told, in the order of facts, with the script.
 func (k *kit) expect(changes []flow.Change) {
 	k.Helper()
-	if problems := compare(k.script, changes, k.h.field()); len(problems) > 0 {
+	if problems := k.compare(changes); len(problems) > 0 {
 		k.fail("what is told is not what happened:\n%s", strings.Join(problems, "\n"))
 	}
+}
+
+// compare compares what was told of the items that exist with the script.
+func (k *kit) compare(changes []flow.Change) (problems []string) {
+	told := slices.DeleteFunc(slices.Clone(changes), func(c flow.Change) bool { return k.gone[c.Item] })
+	return compare(k.script, told, k.h.field())
 }
 
 // fail ends the case with what is broken and the usual cause.

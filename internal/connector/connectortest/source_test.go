@@ -44,6 +44,7 @@ type itemAnswer struct {
 	Status  flow.Value    `json:"status"`
 	Created string        `json:"created"`
 	Updated int64         `json:"updated"`
+	Gone    bool          `json:"gone"`
 	Total   int           `json:"total"`
 	History []entryAnswer `json:"history"`
 }
@@ -67,6 +68,11 @@ func (s *source) Poll(ctx context.Context, from connector.Cursor, emit func(conn
 	}
 	if s.broken == "leaves a goroutine" {
 		go func() { <-time.After(time.Minute) }()
+	}
+	if s.broken == "has nothing to tell and tells it" && len(from) > 0 {
+		if err := emit(connector.Batch{Cursor: from}); err != nil {
+			return err
+		}
 	}
 	if s.broken == "ignores the context" {
 		ctx = context.WithoutCancel(ctx)
@@ -95,7 +101,9 @@ func (s *source) Poll(ctx context.Context, from connector.Cursor, emit func(conn
 		if len(items) > 0 {
 			last := items[len(items)-1]
 			at.After = fmt.Sprintf("%d.%09d", last.Updated, last.ID)
-			if next == "" {
+			if next == "" && s.broken == "reads an overlap item by item" {
+				at.After = strconv.FormatInt(last.Updated-3600, 10)
+			} else if next == "" {
 				at.After = strconv.FormatInt(last.Updated, 10) // that second again
 			}
 		}
@@ -129,6 +137,11 @@ func nextLink(h http.Header) string {
 
 func (s *source) batch(ctx context.Context, items []itemAnswer) (b connector.Batch, err error) {
 	for _, i := range items {
+		if s.broken == "reads an overlap item by item" {
+			if _, err := s.get(ctx, fmt.Sprintf("%s/items/%d", site, i.ID), &i); err != nil {
+				return b, err
+			}
+		}
 		changes, err := s.changes(ctx, i)
 		if err != nil {
 			return b, err
@@ -186,6 +199,8 @@ func (s *source) changes(ctx context.Context, i itemAnswer) ([]flow.Change, erro
 			c.Fields[0].Field = flow.FieldContainer
 		}
 		switch s.broken {
+		case "makes new ids after a while":
+			c.ID += time.Now().Format(".000000000")
 		case "makes new ids":
 			c.ID = fmt.Sprint(rand.Int64())
 		case "loses the order within a second":
@@ -308,7 +323,7 @@ func (s *source) Census(ctx context.Context, live func(connector.Item)) error {
 			return err
 		}
 		for _, i := range items {
-			if s.broken != "lists open items only" || i.Status.Name != "Done" {
+			if !i.Gone && (s.broken != "lists open items only" || i.Status.Name != "Done") {
 				live(connector.Item{ID: strconv.Itoa(i.ID), Container: i.Project, Status: i.Status})
 			}
 		}

@@ -164,7 +164,7 @@ func (k *kit) strangeDeliveries() {
 		}
 	}
 	if k.has(Delete) {
-		k.happens(func(at time.Time) { k.tracker.Delete(at, item) })
+		k.delete(item)
 		twice("deleted")
 	}
 }
