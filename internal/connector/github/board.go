@@ -22,6 +22,8 @@ const (
 	perPage     = 15 * time.Second
 	observePace = time.Minute // at least
 	maxContents = 1 << 14
+	// surelyKnown is the age from which on an issue is taken to have been read.
+	surelyKnown = 10 * time.Minute
 )
 
 // board is what a source remembers about its project. What is behind mu is safe
@@ -332,7 +334,10 @@ func (s *Source) observation(item *boardItem) (o connector.Observation, ok bool)
 	status := item.Status.value()
 	if !status.IsZero() {
 		c = present(c, item.Status)
-		s.board.moves.told(&c, fromNow)
+		// What the Runner does not know yet it leaves for the next snapshot.
+		if time.Since(item.Content.CreatedAt.Time) > surelyKnown {
+			s.board.moves.told(&c, fromNow)
+		}
 	}
 	return connector.Observation{
 		Item: connector.Item{ID: c.Item, Key: c.Key, Container: c.Container, Status: status}, At: c.At,

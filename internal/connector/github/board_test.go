@@ -320,7 +320,7 @@ func TestMovesAreToldOnce(t *testing.T) {
 			{fromTimeline, "t1", value("A"), time.Second, true}, {fromWebhook, "w1", value("A"), 0, false}, {fromTimeline, "t2", value("A"), 2 * time.Second, false},
 		},
 		"timeline, then webhook": {{fromTimeline, "t1", value("A"), 0, false}, {fromWebhook, "w1", value("A"), -time.Second, true}},
-		"a single snapshot":      {{fromNow, "n1", value("A"), 0, false}, {fromTimeline, "t1", value("A"), 0, false}},
+		"a snapshot of before":   {{fromWebhook, "w1", value("B"), 0, false}, {fromNow, "n1", value("A"), -time.Minute, false}, {fromTimeline, "t1", value("A"), -time.Minute, false}},
 		"snapshots, then both":   {{fromNow, "n1", value("A"), 0, false}, {fromNow, "n1", value("A"), 0, false}, {fromWebhook, "w1", value("A"), 0, true}, {fromTimeline, "t1", value("A"), 0, true}},
 		"by name where an id is missing": {
 			{fromWebhook, "w1", value("A"), 0, false}, {fromTimeline, "t1", flow.Value{Name: "A"}, 0, true},

@@ -241,6 +241,7 @@ type graphIssue struct {
 	Typename   string `json:"__typename"`
 	DatabaseID bigID  `json:"fullDatabaseId"`
 	Number     int    `json:"number"`
+	CreatedAt  stamp  `json:"createdAt"` // where it is asked for
 	Repository struct {
 		Name string `json:"nameWithOwner"`
 	} `json:"repository"`
@@ -249,9 +250,8 @@ type graphIssue struct {
 // A graphNode is an issue or a pull request with its timeline.
 type graphNode struct {
 	graphIssue
-	ID        string `json:"id"`
-	CreatedAt stamp  `json:"createdAt"`
-	Closes    struct {
+	ID     string `json:"id"`
+	Closes struct {
 		Nodes []*graphIssue `json:"nodes"`
 	} `json:"closingIssuesReferences"`
 	Timeline graphTimeline `json:"timelineItems"`

@@ -40,14 +40,13 @@ type move struct {
 	at     time.Time
 	origin origin
 	id     string    // of the change
-	sure   bool      // the log has it, as far as can be known
 	twins  [3]string // ids under which other origins know it, by origin
 }
 
 // told reports whether another origin has told of a change already, and if not
 // remembers it as told by this one. The same change is told as often as it comes.
-// What a snapshot shows counts once a second one shows it as well: of the first,
-// the Runner may have found that the log knows better, or not yet the item.
+// What a snapshot shows does not count where something newer is known: then the
+// Runner has left it out.
 func (m *moves) told(c *flow.Change, by origin) bool {
 	if time.Since(c.At) > moveKept {
 		return false
@@ -58,17 +57,19 @@ func (m *moves) told(c *flow.Change, by origin) bool {
 	known := m.byItem[c.Item]
 	for k := range known {
 		if known[k].id == c.ID {
-			known[k].sure = true
 			return false
 		}
 		if known[k].twins[by] == c.ID {
 			return true
 		}
+		if by == fromNow && known[k].at.After(c.At.Add(sameMove)) {
+			return false
+		}
 	}
 	// Each move that is known stands for one of this origin's, the oldest first.
 	for k := range known {
 		o := &known[k]
-		if o.sure && o.origin != by && o.twins[by] == "" && sameStatus(o.to, to) && o.at.Sub(c.At).Abs() <= sameMove {
+		if o.origin != by && o.twins[by] == "" && sameStatus(o.to, to) && o.at.Sub(c.At).Abs() <= sameMove {
 			o.twins[by] = c.ID
 			return true
 		}
@@ -90,7 +91,7 @@ func (m *moves) add(c *flow.Change, by origin) {
 		}
 	}
 	m.count += 1 + len(kept) - len(known)
-	m.byItem[c.Item] = append(kept, move{to: c.Fields[0].To, at: c.At, origin: by, id: c.ID, sure: by != fromNow})
+	m.byItem[c.Item] = append(kept, move{to: c.Fields[0].To, at: c.At, origin: by, id: c.ID})
 }
 
 // sameStatus compares by id where both have one, for names change.

@@ -140,7 +140,7 @@ func TestEvidenceOfOneSecond(t *testing.T) {
 	event := func(kind, id string, at stamp) *graphEvent {
 		return &graphEvent{Typename: kind, ID: id, CreatedAt: at, SubmittedAt: at, State: "CHANGES_REQUESTED"}
 	}
-	n := &graphNode{graphIssue: graphIssue{DatabaseID: "9"}, CreatedAt: at, Timeline: graphTimeline{Nodes: []*graphEvent{
+	n := &graphNode{graphIssue: graphIssue{DatabaseID: "9", CreatedAt: at}, Timeline: graphTimeline{Nodes: []*graphEvent{
 		event("ReviewRequestedEvent", "zz", at), event("PullRequestReview", "aa", at), event("ClosedEvent", "bb", at),
 		event("ReopenedEvent", "cc", at), event("ClosedEvent", "ee", later), event("MergedEvent", "dd", later), event("ClosedEvent", "ff", later), nil, {},
 	}}}
