@@ -21,8 +21,9 @@ const maxPages = 1_000_000
 // updates. After each page it asks for what was updated since the last entry of
 // that page, so that an entry which is updated meanwhile, and so leaves its
 // place, pulls nothing past the reader. Only where a page does not get past the
-// second that it begins with are the site's links followed; then the second is
-// gone through again until nothing new turns up.
+// second that it begins with are the site's links followed. There entries that
+// leave the second do pull others past the reader, and so it is gone through
+// until once nothing left it meanwhile.
 type walk struct {
 	from int64  // seconds of the epoch
 	next string // link to follow instead
@@ -33,16 +34,36 @@ type walk struct {
 func (w *walk) clone() walk {
 	c := *w
 	if w.tie != nil {
-		c.tie = &tie{second: w.tie.second, listed: maps.Clone(w.tie.listed), fresh: w.tie.fresh}
+		t := *w.tie
+		t.listed = maps.Clone(t.listed)
+		c.tie = &t
 	}
 	return c
 }
 
 // A tie is one second with more entries than a page holds.
 type tie struct {
-	second int64
-	listed map[int64]struct{} // ids
-	fresh  bool               // this time through something new turned up
+	second  int64
+	listed  map[int64]struct{} // ids of its entries, this time through
+	before  map[int64]struct{} // the same of the time before; nil: there was none from the first page on
+	partial bool               // this time did not begin with the first page
+}
+
+// again begins the next time through, unless the time before was complete: that
+// is when all that it listed is still there, for then nothing was pulled past it.
+func (t *tie) again() bool {
+	complete := t.before != nil
+	for id := range t.before {
+		if _, still := t.listed[id]; !still {
+			complete = false
+			break
+		}
+	}
+	if t.before = t.listed; t.partial {
+		t.before = nil
+	}
+	t.listed, t.partial = make(map[int64]struct{}), false
+	return !complete
 }
 
 // A listing is one page of a list of issues.
@@ -145,14 +166,11 @@ func (w *walk) advance(l *listing) (end bool) {
 		return l.reply.next == ""
 	}
 	if w.tie == nil {
-		// What came before a link from a cursor is unknown to this program.
-		w.tie = &tie{second: w.from, listed: make(map[int64]struct{}), fresh: w.next != ""}
+		w.tie = &tie{second: w.from, listed: make(map[int64]struct{}), partial: w.next != ""}
 	}
 	for k := range l.entries {
-		e := &l.entries[k]
-		if _, again := w.tie.listed[e.ID]; !again && e.updated() == w.tie.second {
+		if e := &l.entries[k]; e.updated() == w.tie.second {
 			w.tie.listed[e.ID] = struct{}{}
-			w.tie.fresh = true
 		}
 	}
 	if !past {
@@ -160,11 +178,14 @@ func (w *walk) advance(l *listing) (end bool) {
 		return false
 	}
 	w.next = ""
-	if w.tie.fresh {
-		w.tie.fresh = false
-		return false // once more
+	if w.tie.again() {
+		return false
 	}
 	w.tie = nil
-	w.from = max(w.from, newest)
-	return l.reply.next == ""
+	if newest <= w.from {
+		return l.reply.next == ""
+	}
+	// What follows the second on this page may have been pulled there.
+	w.from++
+	return false
 }

@@ -287,9 +287,8 @@ func TestRandomHistories(t *testing.T) {
 		left = 0
 		b.clock.after(10 * time.Second)
 		b.poll(s, r)
-		b.want(r)
-		if t.Failed() {
-			rt.Fatal("the facts differ")
+		if diff := b.diff(r); diff != "" {
+			rt.Fatalf("the facts differ (-want +got):\n%s", diff)
 		}
 	})
 }

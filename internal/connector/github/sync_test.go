@@ -187,6 +187,14 @@ func (r *record) lines() []string {
 // reading of the site tells.
 func (b *bench) want(r *record) {
 	b.Helper()
+	if diff := b.diff(r); diff != "" {
+		b.Errorf("the facts differ (-want +got):\n%s", diff)
+	}
+}
+
+// diff returns what want complains about.
+func (b *bench) diff(r *record) string {
+	b.Helper()
 	config := b.config
 	config.Transport = &direct{Handler: b.fake}
 	s, err := New(config)
@@ -195,9 +203,7 @@ func (b *bench) want(r *record) {
 	}
 	truth := newRecord()
 	b.poll(s, truth)
-	if diff := cmp.Diff(truth.lines(), r.lines()); diff != "" {
-		b.Errorf("the facts differ (-want +got):\n%s", shortDiff(diff))
-	}
+	return shortDiff(cmp.Diff(truth.lines(), r.lines()))
 }
 
 func shortDiff(diff string) string {
