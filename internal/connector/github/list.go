@@ -28,6 +28,7 @@ type walk struct {
 	from int64  // seconds of the epoch
 	next string // link to follow instead
 	tie  *tie   // the second that is gone through, if any
+	lost bool   // a link through this second was refused before
 }
 
 // clone returns a walk that can go on by itself.
@@ -85,9 +86,9 @@ func (l *listing) newest() int64 {
 // list asks for the page at the walk's place.
 func (s *Source) list(ctx context.Context, repo string, w *walk) (*listing, error) {
 	l, err := s.listAt(ctx, repo, w)
-	if w.next != "" && (gone(err) || statusOf(err) == http.StatusUnprocessableEntity || statusOf(err) == http.StatusBadRequest) {
+	if w.next != "" && !w.lost && (gone(err) || statusOf(err) == http.StatusUnprocessableEntity || statusOf(err) == http.StatusBadRequest) {
 		// The link is not good any more: once through the second again.
-		w.next, w.tie = "", nil
+		w.next, w.tie, w.lost = "", nil, true
 		l, err = s.listAt(ctx, repo, w)
 	}
 	return l, s.aboutRepo(repo, err)
@@ -162,7 +163,7 @@ func (w *walk) advance(l *listing) (end bool) {
 	newest := l.newest()
 	past := l.reply.next == "" || newest > w.from
 	if w.tie == nil && w.next == "" && past {
-		w.from, w.next = max(w.from, newest), ""
+		w.from, w.next, w.lost = max(w.from, newest), "", false
 		return l.reply.next == ""
 	}
 	if w.tie == nil {
@@ -181,7 +182,7 @@ func (w *walk) advance(l *listing) (end bool) {
 	if w.tie.again() {
 		return false
 	}
-	w.tie = nil
+	w.tie, w.lost = nil, false
 	if newest <= w.from {
 		return l.reply.next == ""
 	}

@@ -132,10 +132,10 @@ func TestTieShifts(t *testing.T) {
 
 // TestResume: whichever cursor a program goes on from, nothing is lost.
 func TestResume(t *testing.T) {
-	b := newBench(t, FakeOptions{PageSize: 8, CursorAfter: 16}, "acme/api", "acme/web")
-	b.world("acme/api", 30)
-	importAll(b, 30)
-	b.world("acme/web", 20)
+	b := newBench(t, FakeOptions{PageSize: 6, CursorAfter: 12}, "acme/api", "acme/web")
+	b.world("acme/api", 14)
+	importAll(b, 20)
+	b.world("acme/web", 9)
 	whole := newRecord()
 	b.poll(b.source(), whole)
 	if len(whole.cursors) < 10 {
@@ -158,6 +158,32 @@ func TestResume(t *testing.T) {
 		b.want(r)
 		if t.Failed() {
 			t.Fatalf("after a stop at batch %d", stop)
+		}
+	}
+}
+
+// TestRefusedLink: a link that is not good any more is done without once, and a
+// site that refuses each is not asked for ever.
+func TestRefusedLink(t *testing.T) {
+	for _, always := range []bool{false, true} {
+		b := newBench(t, FakeOptions{PageSize: 10})
+		importAll(b, 45)
+		refusals := 0
+		b.config.Transport = &direct{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Get("page") == "3" && (always || refusals == 0) {
+				refusals++
+				w.WriteHeader(http.StatusUnprocessableEntity)
+				return
+			}
+			b.fake.ServeHTTP(w, r)
+		})}
+		r := newRecord()
+		err := b.source().Poll(t.Context(), nil, r.take)
+		if always && statusOf(err) != http.StatusUnprocessableEntity || !always && err != nil || refusals > 2 {
+			t.Errorf("always %v: got %v after %d refusals", always, err, refusals)
+		}
+		if !always {
+			b.want(r)
 		}
 	}
 }
