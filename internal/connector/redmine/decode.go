@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -14,20 +15,24 @@ import (
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
 
-// An answer is any of Redmine's. Of people only their numbers are decoded.
-type answer struct {
-	Issue              issue
+// A page is one of a list: of issues, or of what the numbers in issues mean.
+type page struct {
 	Issues             []issue
 	Statuses           []entry `json:"issue_statuses"`
 	Trackers, Projects []entry
 	Total              int `json:"total_count"`
 }
 
+func (p page) last() bool { return len(p.Issues) == 0 || len(p.Issues) >= p.Total }
+
 type entry struct {
-	ref
+	ID               json.Number
 	Name, Identifier string
 	Closed           bool `json:"is_closed"`
 }
+
+// A ref is to another object. Its name is not decoded, as it may be a person's.
+type ref struct{ ID json.Number }
 
 type issue struct {
 	ID                               int
@@ -39,8 +44,6 @@ type issue struct {
 	Journals                         []journal
 }
 
-type ref struct{ ID json.Number }
-
 type journal struct {
 	ID      int64
 	Created time.Time `json:"created_on"`
@@ -51,132 +54,114 @@ type journal struct {
 	}
 }
 
-// attributes are those that matter, with the lists that name their values.
-var attributes = []struct {
+// An attribute has a name in journals, and perhaps a list that names its values.
+type attribute struct {
 	name, list string
 	field      flow.Field
-}{
-	{"status_id", "issue_statuses", flow.FieldStatus},
-	{"tracker_id", "trackers", flow.FieldType},
-	{"project_id", "projects", flow.FieldContainer},
-	{"parent_id", "", flow.FieldParent},
-	{"assigned_to_id", "", flow.FieldAssigned},
 }
 
-// value returns what the number of an attribute means today, and the number
-// alone where that was deleted or is out of sight.
-func (s *Source) value(attribute, id string) flow.Value {
-	if v, ok := s.names[attribute+id]; ok {
-		return v
-	}
-	if attribute == "assigned_to_id" {
+var (
+	status   = attribute{"status_id", "issue_statuses", flow.FieldStatus}
+	tracker  = attribute{"tracker_id", "trackers", flow.FieldType}
+	project  = attribute{"project_id", "projects", flow.FieldContainer}
+	parent   = attribute{"parent_id", "", flow.FieldParent}
+	assigned = attribute{"assigned_to_id", "", flow.FieldAssigned}
+	all      = []attribute{status, tracker, project, parent, assigned}
+)
+
+// value returns what a number means today; of what was deleted or is out of sight
+// the number is all that is known.
+func (s *Source) value(a attribute, id string) flow.Value {
+	if a == assigned {
 		return flow.Value{Name: strconv.FormatBool(id != "")} // never who
 	}
-	return flow.Value{ID: id}
+	return cmp.Or(s.names[a.list+id], flow.Value{ID: id})
 }
 
-func (s *Source) lookUp(ctx context.Context) error {
-	names := map[string]flow.Value{}
-	for _, a := range attributes {
-		values, err := s.values(ctx, a.list)
-		if err != nil {
-			return err
-		}
-		for _, v := range values {
-			names[a.name+v.ID] = v
-		}
-	}
-	s.names = names
-	return nil
-}
-
-// values returns a list. Of an open status nobody but rules knows what it means (R6).
+// values returns and notes a list of values. Redmine tells of a status only
+// whether it is closed; what else it means, rules say (R6).
 func (s *Source) values(ctx context.Context, list string) (values []flow.Value, err error) {
-	for more := list != ""; more && err == nil; {
-		var page answer
-		page, err = s.get(ctx, list, url.Values{"limit": {"100"}, "offset": {strconv.Itoa(len(values))}})
-		for _, o := range slices.Concat(page.Statuses, page.Trackers, page.Projects) {
-			v := flow.Value{ID: o.ID.String(), Name: cmp.Or(o.Identifier, o.Name)}
-			if o.Closed {
+	for more := true; more; {
+		var p page
+		if err := s.Get(ctx, "/"+list+".json", url.Values{"limit": {"100"}, "offset": {strconv.Itoa(len(values))}}, &p); err != nil {
+			return nil, err
+		}
+		for _, e := range slices.Concat(p.Statuses, p.Trackers, p.Projects) {
+			v := flow.Value{ID: e.ID.String(), Name: cmp.Or(e.Identifier, e.Name)}
+			if e.Closed {
 				v.Category = "done"
 			}
-			values = append(values, v)
+			values, s.names[list+v.ID] = append(values, v), v
 		}
-		more = len(values) < page.Total
+		more = len(values) < p.Total
 	}
-	return values, err
+	return values, nil
 }
 
 // Statuses implements [connector.StatusLister].
 func (s *Source) Statuses(ctx context.Context) ([]flow.Value, error) {
-	return s.values(ctx, "issue_statuses")
+	return s.values(ctx, status.list)
 }
 
 // Types implements [connector.TypeLister].
-func (s *Source) Types(ctx context.Context) ([]flow.Value, error) { return s.values(ctx, "trackers") }
+func (s *Source) Types(ctx context.Context) ([]flow.Value, error) { return s.values(ctx, tracker.list) }
 
-func (s *Source) item(o issue) connector.Item {
-	id := strconv.Itoa(o.ID)
+func (s *Source) lookUp(ctx context.Context) (err error) {
+	for _, a := range all[:3] {
+		_, failed := s.values(ctx, a.list)
+		err = errors.Join(err, failed)
+	}
+	return err
+}
+
+func (s *Source) item(i issue) connector.Item {
+	id := strconv.Itoa(i.ID)
 	return connector.Item{
-		ID: id, Key: "#" + id, Container: s.value("project_id", o.Project.ID.String()).Text(),
-		Status: s.value("status_id", o.Status.ID.String()), Type: s.value("tracker_id", o.Tracker.ID.String()),
+		ID: id, Key: "#" + id, Container: s.value(project, i.Project.ID.String()).Text(),
+		Status: s.value(status, i.Status.ID.String()), Type: s.value(tracker, i.Tracker.ID.String()),
 	}
 }
 
-// history reads what happened to an issue, the oldest first. It goes back from
-// what the issue is, undoing each journal, to what it was born as.
-func (s *Source) history(ctx context.Context, id int) (history []flow.Change, err error) {
-	a, err := s.get(ctx, "issues/"+strconv.Itoa(id), url.Values{"include": {"journals"}})
-	if err == nil && a.Issue.ID != id {
-		err = fmt.Errorf("read issue %d: got %d", id, a.Issue.ID)
-	}
-	if err == nil && s.names == nil {
+// history reads what happened to an issue, and goes back from what
+// it is, undoing each journal, to what it was born as.
+func (s *Source) history(ctx context.Context, number int) (history []flow.Change, err error) {
+	var full struct{ Issue issue }
+	err = s.Get(ctx, fmt.Sprintf("/issues/%d.json", number), url.Values{"include": {"journals"}}, &full)
+	if err == nil && len(s.names) == 0 {
 		err = s.lookUp(ctx)
 	}
-	if err != nil {
-		return nil, err
-	}
-	i := a.Issue
+	i, item := full.Issue, s.item(full.Issue)
 	is := map[string]string{
-		"status_id": i.Status.ID.String(), "tracker_id": i.Tracker.ID.String(), "project_id": i.Project.ID.String(),
-		"parent_id": i.Parent.ID.String(), "assigned_to_id": i.Assigned.ID.String(), "subject": i.Subject,
-	}
-	change := func(kind flow.Kind, fact string, at time.Time) flow.Change {
-		return flow.Change{
-			ID: fmt.Sprint(id, ":", fact), Item: strconv.Itoa(id), Key: "#" + strconv.Itoa(id), At: at.UTC(), Kind: kind,
-			Container: s.value("project_id", is["project_id"]).Text(),
-		}
+		status.name: i.Status.ID.String(), tracker.name: i.Tracker.ID.String(), project.name: i.Project.ID.String(),
+		parent.name: i.Parent.ID.String(), assigned.name: i.Assigned.ID.String(), "subject": i.Subject,
 	}
 	slices.SortFunc(i.Journals, func(a, b journal) int { return cmp.Compare(b.ID, a.ID) })
-	for _, j := range i.Journals {
-		c := change(flow.Updated, strconv.FormatInt(j.ID, 10), j.Created)
-		c.Sequence = j.ID
-		for _, d := range j.Details {
-			if d.Property != "attr" {
-				continue
+	for _, j := range append(i.Journals, journal{Created: i.Created}) { // the last for its birth
+		c := flow.Change{
+			ID: fmt.Sprint(item.ID, ":", j.ID), Kind: flow.Updated, At: j.Created.UTC(), Sequence: j.ID, Item: item.ID, Key: item.Key,
+			Container: s.value(project, is[project.name]).Text(), URL: s.URL("/issues/" + item.ID),
+		}
+		if s.titles {
+			c.Title = is["subject"]
+		}
+		for _, a := range all {
+			if v := is[a.name]; j.ID == 0 && v != "" && a != project {
+				c.Fields = append(c.Fields, flow.FieldChange{Field: a.field, To: s.value(a, v)})
 			}
-			for _, f := range attributes {
-				if d.Name == f.name {
-					c.Fields = append(c.Fields, flow.FieldChange{Field: f.field, From: s.value(f.name, d.Old), To: s.value(f.name, d.New)})
+		}
+		for _, d := range j.Details {
+			for _, a := range all {
+				if d.Property == "attr" && d.Name == a.name {
+					c.Fields = append(c.Fields, flow.FieldChange{Field: a.field, From: s.value(a, d.Old), To: s.value(a, d.New)})
 				}
 			}
-			if is[d.Name] = d.Old; s.spec.Titles && d.Name == "subject" {
-				c.Title = d.New
-			}
+			is[d.Name] = d.Old
+		}
+		if j.ID == 0 {
+			c.ID, c.Kind = item.ID+":created", flow.Created
 		}
 		history = append(history, c)
 	}
-	born := change(flow.Created, "created", i.Created)
-	born.URL = s.spec.URL + "/issues/" + born.Item
-	if s.spec.Titles {
-		born.Title = is["subject"]
-	}
-	for _, f := range attributes {
-		if v := is[f.name]; v != "" && f.field != flow.FieldContainer {
-			born.Fields = append(born.Fields, flow.FieldChange{Field: f.field, To: s.value(f.name, v)})
-		}
-	}
-	history = append(history, born)
 	slices.Reverse(history)
-	return history, nil
+	return history, err
 }
