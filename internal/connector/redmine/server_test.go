@@ -82,7 +82,7 @@ func (s server) create(project string, attributes map[string]any) string {
 	for name, value := range attributes {
 		issue[name] = value
 	}
-	var made answer
+	var made struct{ Issue struct{ ID int } }
 	s.do(http.MethodPost, "/issues.json", map[string]any{"issue": issue}, &made)
 	return strconv.Itoa(made.Issue.ID)
 }
