@@ -99,10 +99,10 @@ func (r *Runner) Run(ctx context.Context) error {
 			return nil
 		}
 		pause := r.pause(err)
-		if err == nil {
-			if !caughtUp {
-				r.dropHints() // this poll has reached them
-			}
+		if err == nil && !caughtUp {
+			r.dropHints() // this poll has reached them
+		}
+		if err == nil || partial(err) {
 			err = r.observe(ctx)
 			if _, limited := errors.AsType[*RateLimitError](err); !limited && ctx.Err() == nil && census.due() {
 				err = r.census(ctx)
@@ -142,6 +142,9 @@ func (r *Runner) poll(ctx context.Context) error {
 	}
 	if err != nil {
 		r.failures++
+		if partial(err) {
+			r.failures = 0
+		}
 		r.fail(err)
 		return err
 	}

@@ -11,7 +11,8 @@ import (
 const (
 	minPause      = time.Second      // between any two polls
 	maxBackoff    = 5 * time.Minute  // after temporary errors
-	refusedPause  = 5 * time.Minute  // after refused credentials or configuration
+	refusedPause  = 15 * time.Second // after refused credentials or configuration, at first
+	maxRefused    = 5 * time.Minute  // and at most
 	shortPause    = 15 * time.Second // up to which a limit is a part of the poll
 	maxLimitPause = time.Hour        // whatever the tracker says
 	maxPauses     = 20               // short ones in a row, without advancing
@@ -26,7 +27,7 @@ type pause struct {
 
 // pause returns how long to wait after a poll.
 func (r *Runner) pause(err error) pause {
-	if err == nil {
+	if err == nil || partial(err) {
 		return pause{spread(r.cfg.PollInterval, 10), false}
 	}
 	return pause{max(minPause, r.delay(err, r.failures)), true}
@@ -54,9 +55,26 @@ func (r *Runner) delay(err error, failures int) time.Duration {
 	_, auth := errors.AsType[*AuthError](err)
 	_, config := errors.AsType[*ConfigError](err)
 	if auth || config {
-		return max(refusedPause, r.cfg.PollInterval)
+		return refusal(failures)
 	}
 	return backoff(failures)
+}
+
+// partial reports whether an error is about a part of the source alone.
+func partial(err error) bool {
+	_, ok := errors.AsType[*PartialError](err)
+	return ok
+}
+
+// refusal returns the pause after so many refusals in a row: 15s, 1m, 4m and then
+// five minutes, and up to a quarter more. A proxy or a site under maintenance refuses for a moment; a token
+// that has expired does so until somebody comes.
+func refusal(failures int) time.Duration {
+	d := refusedPause
+	for i := 1; i < failures && d < maxRefused; i++ {
+		d *= 4
+	}
+	return spread(min(d, maxRefused), 4)
 }
 
 // paused reports whether an error is a short pause that the tracker asked for,

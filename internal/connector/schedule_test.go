@@ -61,8 +61,11 @@ func TestPauses(t *testing.T) {
 		{"rate limit in the past", m, func() error {
 			return &connector.RateLimitError{Until: time.Now().Add(-time.Hour), Err: errBroken}
 		}, []time.Duration{s, 2 * s, 4 * s}, 0.25},
-		{"credentials", m, func() error { return fmt.Errorf("search: %w", &connector.AuthError{Err: errBroken}) }, []time.Duration{5 * m, 5 * m}, 0},
-		{"configuration", 20 * m, func() error { return &connector.ConfigError{Err: errBroken} }, []time.Duration{20 * m, 20 * m}, 0},
+		{"credentials", m, func() error { return fmt.Errorf("search: %w", &connector.AuthError{Err: errBroken}) }, []time.Duration{15 * s, m, 4 * m, 5 * m, 5 * m}, 0.25},
+		{"configuration", 20 * m, func() error { return &connector.ConfigError{Err: errBroken} }, []time.Duration{15 * s, m, 4 * m, 5 * m}, 0.25},
+		{"a part", m, func() error {
+			return &connector.PartialError{Err: &connector.ConfigError{Err: errBroken}}
+		}, []time.Duration{m, m, m}, 0.1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -192,6 +192,15 @@ type ConfigError struct{ Err error }
 func (e *ConfigError) Error() string { return fmt.Sprintf("configuration: %v", e.Err) }
 func (e *ConfigError) Unwrap() error { return e.Err }
 
+// A PartialError says that a part of what the source reads, such as one of its
+// repositories, could not be read, and that everything else was. The Runner shows
+// it as a failure and goes on at the poll interval; it is the source that asks
+// for the part less often.
+type PartialError struct{ Err error }
+
+func (e *PartialError) Error() string { return fmt.Sprintf("read in part: %v", e.Err) }
+func (e *PartialError) Unwrap() error { return e.Err }
+
 // ErrCursor says that a stored cursor cannot be used. The Runner reports it and
 // starts over from the beginning, which repeats facts and loses none.
 var ErrCursor = errors.New("cursor cannot be used")

@@ -1,6 +1,8 @@
 package connector
 
 import (
+	"context"
+	"log/slog"
 	"maps"
 	"strings"
 	"time"
@@ -173,9 +175,15 @@ func (r *Runner) fail(err error) {
 	r.mu.Lock()
 	s := &r.state
 	s.polled, s.busy = s.polled || !paused, false
-	s.lastError, s.lastErrorAt = shorten(err.Error()), time.Now()
+	text := shorten(err.Error())
+	again := text == s.lastError
+	s.lastError, s.lastErrorAt = text, time.Now()
 	r.mu.Unlock()
-	r.cfg.Logger.Warn("poll failed", append(failure(err), "failures", r.failures)...)
+	level := slog.LevelWarn
+	if again && partial(err) {
+		level = slog.LevelDebug // the same at every poll
+	}
+	r.cfg.Logger.Log(context.Background(), level, "poll failed", append(failure(err), "failures", r.failures)...)
 }
 
 // shorten cuts a text that somebody else wrote to a length fit for a log line.

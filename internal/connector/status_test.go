@@ -1,8 +1,10 @@
 package connector_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -75,7 +77,12 @@ func TestStatusLag(t *testing.T) {
 		broken.Store(true)
 		lag(4*time.Minute, 14*time.Second+4*time.Minute) // since it began
 		broken.Store(false)
-		lag(166*time.Second, 0) // refused credentials wait five minutes
+		for range 6 * 60 { // refused credentials wait five minutes at most
+			if r.Status().LastError != "" {
+				time.Sleep(time.Second)
+			}
+		}
+		lag(0, 0)
 		s := r.Status()
 		if s.LastError != "" || s.LastErrorAt.IsZero() {
 			t.Errorf("after recovery: %+v", s)
@@ -155,6 +162,35 @@ func TestStatusErrorIsShort(t *testing.T) {
 		run(t, r, 100*time.Millisecond)
 		if text := r.Status().LastError; len(text) > 510 || !utf8.ValidString(text) || !strings.HasSuffix(text, "é...") {
 			t.Errorf("error of %d bytes: %q", len(text), text)
+		}
+	})
+}
+
+// What is read in part is shown as a failure, which neither slows the rest down
+// nor fills the log.
+func TestPartialFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lines bytes.Buffer
+		cfg := newMemory().config(sourceFunc(func(context.Context, connector.Cursor, func(connector.Batch) error) error {
+			return &connector.PartialError{Err: &connector.ConfigError{Err: errBroken}}
+		}))
+		cfg.Logger = slog.New(slog.NewTextHandler(&lines, nil))
+		r := connector.NewRunner(cfg)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.Run(ctx) }()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		s := r.Status()
+		if !s.Polled || !s.LastSuccess.IsZero() || s.Lag != 10*time.Minute || !strings.Contains(s.LastError, "read in part") {
+			t.Errorf("got %+v", s)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if n := strings.Count(lines.String(), "poll failed"); n != 1 {
+			t.Errorf("%d log lines about it, want one:\n%s", n, &lines)
 		}
 	})
 }

@@ -228,11 +228,7 @@ func (c *client) judge(ctx context.Context, err error) error {
 		return limited(e.Response, e.Rate.Reset.Time)
 	}
 	if e, ok := errors.AsType[*gh.AbuseRateLimitError](err); ok {
-		until := time.Now().Add(defaultWait)
-		if e.RetryAfter != nil {
-			until = time.Now().Add(*e.RetryAfter)
-		}
-		return limited(e.Response, until)
+		return limited(e.Response, time.Now().Add(defaultWait))
 	}
 	if e, ok := errors.AsType[*gh.ErrorResponse](err); ok {
 		return c.judgeAnswer(e.Response, e.Message)

@@ -70,6 +70,7 @@ func TestErrors(t *testing.T) {
 		{"secondary limit with remaining", 403, []string{"Retry-After", "30", "X-RateLimit-Remaining", "17", "X-RateLimit-Reset", "+300"}, `{}`, "limit 30s", ""},
 		{"both limits", 403, []string{"Retry-After", "30", "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "+300"}, `{}`, "limit 30s", ""},
 		{"secondary limit without a time", 403, nil, `{"message":"You have exceeded a secondary rate limit. Wait a few minutes.","documentation_url":"https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits"}`, "limit 1m0s", ""},
+		{"secondary limit with the reset of the other one", 403, []string{"X-RateLimit-Remaining", "4999", "X-RateLimit-Reset", "+3000"}, `{"message":"You have exceeded a secondary rate limit. Wait a few minutes.","documentation_url":"https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits"}`, "limit 1m0s", ""},
 		{"secondary limit in words", 403, nil, `{"message":"You have triggered an abuse detection mechanism."}`, "limit 1m0s", ""},
 		{"429 without a time", 429, nil, `{"message":"Too many requests"}`, "limit 1m0s", "429 Too Many Requests"},
 		{"retry at once", 429, []string{"Retry-After", "0"}, ``, "limit 1s", ""},
