@@ -422,6 +422,7 @@ type chronicle struct {
 	config string
 	by     evidence
 	count  atomic.Int64
+	racing atomic.Int32 // 1: an issue is to change with the next list, 2: and after its timeline was read, 3: it has, 4: with the list after the next
 }
 
 // credentials gives the environment the secrets that configurations name.
@@ -444,7 +445,7 @@ func newChronicle(t testing.TB, issues int, opts github.FakeOptions, at ...int64
 			c.live(k)
 			c.mu.Unlock()
 		}
-		c.fake.ServeHTTP(w, r)
+		c.race(w, r)
 	}))
 	t.Cleanup(server.Close)
 	c.config = fmt.Sprintf(storyConfig, server.URL)
@@ -456,6 +457,37 @@ func newChronicle(t testing.TB, issues int, opts github.FakeOptions, at ...int64
 		c.by = byMentions
 	}
 	return c
+}
+
+// race serves a request. If it is time to, an issue changes just before a list is
+// served and, in the same second, just after its timeline was read.
+func (c *chronicle) race(w http.ResponseWriter, r *http.Request) {
+	t := c.roots[0]
+	change := func() (again bool) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		again, t.at = time.Now().Unix() == t.at.Unix(), time.Now()
+		c.label(t.at, t, "bug")
+		return again
+	}
+	_, number, _ := strings.Cut(c.fake.Key(t.id), "#")
+	if strings.HasSuffix(r.URL.Path, "/issues") {
+		switch c.racing.Load() {
+		case 1:
+			change()
+			c.racing.Store(2)
+		case 4:
+			c.racing.Store(1)
+		}
+	}
+	c.fake.ServeHTTP(w, r)
+	last := w.Header().Get("ETag") != "" && !strings.Contains(w.Header().Get("Link"), `rel="next"`)
+	if c.racing.Load() == 2 && last && strings.HasSuffix(r.URL.Path, "/issues/"+number+"/timeline") {
+		c.racing.Store(4) // once more, not with the list of the other repository
+		if change() {
+			c.racing.Store(3)
+		}
+	}
 }
 
 func (c *chronicle) want() []string {
@@ -503,6 +535,9 @@ func TestGitHubHistory(t *testing.T) {
 			if n := c.count.Load(); n < 150 {
 				t.Fatalf("%d requests do not reach the changes during the backfill", n)
 			}
+			c.racing.Store(1)
+			eventually(t, "a change while an issue is read", func() bool { return c.racing.Load() == 3 })
+			c.differ(t, s)
 			before := s.ok(t, "/api/v1/changes")
 			s.end(t)
 			s = start(t, dir, c.config)
