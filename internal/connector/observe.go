@@ -80,11 +80,11 @@ func (w *watch) flush(ctx context.Context) {
 }
 
 // difference returns the step from the status that the log holds of an item to
-// the one that is seen. There is none where the log does not know the item, so
-// that a later observation tells; and where what is known is newer than what is
-// seen.
+// the one that is seen, which may be none: then it was cleared. There is no step
+// where the log does not know the item, so that a later observation tells; and
+// where what is known is newer than what is seen.
 func (w *watch) difference(o Observation) (flow.Change, bool) {
-	if o.ID == "" || o.Status.IsZero() {
+	if o.ID == "" {
 		return flow.Change{}, false
 	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
@@ -104,7 +104,7 @@ func (w *watch) difference(o Observation) (flow.Change, bool) {
 	case at.Before(known.at), same(known.before, o.Status) && at.Sub(known.beforeAt).Abs() <= sameStep:
 		return flow.Change{}, false
 	}
-	id := fmt.Sprintf("%s:observed:%s:%d", o.ID, cmp.Or(o.Status.ID, o.Status.Name), at.UnixMilli())
+	id := fmt.Sprintf("%s:observed:%s:%d", o.ID, cmp.Or(o.Status.ID, o.Status.Name, "none"), at.UnixMilli())
 	if at.Equal(known.at) {
 		at = at.Add(time.Millisecond) // what is seen now is the later of the two
 	}

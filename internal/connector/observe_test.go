@@ -31,6 +31,18 @@ func seen(id, status string, at time.Time) connector.Observation {
 	return connector.Observation{Item: connector.Item{ID: id, Key: "PAY-" + id, Container: "PAY", Status: named(status)}, At: at}
 }
 
+// without returns an observation of an item of PAY that has no status.
+func without(id string, at time.Time) connector.Observation {
+	return connector.Observation{Item: connector.Item{ID: id, Container: "PAY"}, At: at}
+}
+
+// cleared is a change after which an item has no status.
+func cleared(id, item string, at time.Time) flow.Change {
+	c := step(id, item, "", at)
+	c.Fields[0].To = flow.Value{}
+	return c
+}
+
 // named returns a status; its id is in upper case.
 func named(status string) flow.Value {
 	return flow.Value{ID: strings.ToUpper(status), Name: status}
@@ -67,7 +79,12 @@ func TestObserve(t *testing.T) {
 		{"same by name", &known{flow.Value{Name: "ready"}, at}, nil, seen("1", "ready", at.Add(time.Hour)), ""},
 		{"older than what is known", &known{named("ready"), at}, nil, seen("1", "done", at.Add(-time.Second)), ""},
 		{"unknown item", nil, nil, seen("1", "done", at), ""},
-		{"no status", &known{named("ready"), at}, nil, connector.Observation{Item: connector.Item{ID: "1", Container: "PAY"}}, ""},
+		{"cleared", &known{named("ready"), at}, nil, without("1", at.Add(time.Hour)), "1:observed:none:946602000000 1h ready → "},
+		{"cleared at an unknown time", &known{named("ready"), at}, nil, without("1", time.Time{}), "1:observed:none:946684800000 24h ready → "},
+		{"cleared before what is known", &known{named("ready"), at}, nil, without("1", at.Add(-time.Second)), ""},
+		{"never had one", &known{}, nil, without("1", at), ""},
+		{"unknown item without one", nil, nil, without("1", at), ""},
+		{"cleared lately", &known{named("ready"), at}, []flow.Change{cleared("a", "1", at.Add(time.Hour))}, without("1", at.Add(time.Hour)), ""},
 		{"no item", &known{named("ready"), at}, nil, seen("", "done", at), ""},
 
 		{"published lately", nil, []flow.Change{step("a", "1", "ready", at)}, seen("1", "done", at.Add(time.Hour)),

@@ -99,8 +99,10 @@ type Item struct {
 // status, such as that of a project board. The Runner compares what it tells
 // with what the log holds and publishes the differences, marked as approximate.
 type Observer interface {
-	// Observe calls seen for each item whose status is in sight now. It decides by
-	// itself whether it is time to look again, and otherwise returns nil at once.
+	// Observe calls seen for each item whose status is in sight now. The zero
+	// status says that the item has none (any more): an item whose status cannot be
+	// seen is left out. It decides by itself whether it is time to look again, and
+	// otherwise returns nil at once.
 	// The Runner calls it after each poll that succeeded, never during one.
 	Observe(ctx context.Context, seen func(Observation)) error
 }

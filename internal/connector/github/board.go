@@ -284,6 +284,9 @@ func (s *Source) observePage(ctx context.Context, seen func(connector.Observatio
 	var data struct {
 		Owner *struct {
 			Project *struct {
+				Field struct {
+					ID string `json:"id"`
+				} `json:"field"`
 				Items struct {
 					Nodes []*boardItem `json:"nodes"`
 					Page  pageInfo     `json:"pageInfo"`
@@ -299,7 +302,8 @@ func (s *Source) observePage(ctx context.Context, seen func(connector.Observatio
 	}
 	items := data.Owner.Project.Items
 	for _, item := range items.Nodes {
-		if o, ok := s.observation(item); ok {
+		// Where the board has lost the field, no status was cleared.
+		if o, ok := s.observation(item); ok && (data.Owner.Project.Field.ID != "" || !o.Status.IsZero()) {
 			seen(o)
 		}
 	}

@@ -208,6 +208,20 @@ func TestObserve(t *testing.T) {
 	}
 }
 
+// On a board whose field Status is gone or has another name nothing says that the
+// issues have no status.
+func TestObserveWithoutTheField(t *testing.T) {
+	const answer = `{"data":{"repositoryOwner":{"projectV2":{"field":%s,"items":{"nodes":[{"id":"a","updatedAt":"2026-03-02T09:00:00Z",` +
+		`"content":{"__typename":"Issue","fullDatabaseId":"501","number":1,"repository":{"nameWithOwner":"acme/api"}},` +
+		`"fieldValueByName":null}],"pageInfo":{"hasNextPage":false,"endCursor":null}}}}}}`
+	for field, want := range map[string]int{"null": 0, "{}": 0, `{"id":"PVTSSF_1"}`: 1} {
+		s, _ := talk(t, says(200, "application/json", fmt.Sprintf(answer, field)))
+		if seen := observe(t, s); len(seen) != want {
+			t.Errorf("with the field %s it saw %v", field, seen)
+		}
+	}
+}
+
 func TestWhatIsNoIssueIsNotSeen(t *testing.T) {
 	items := `{"id":"a","content":{"__typename":"DraftIssue"},"fieldValueByName":{"optionId":"1","name":"Todo"}},` +
 		`{"id":"b","content":{"__typename":"PullRequest"},"fieldValueByName":null},{"id":"c","content":null},null,` +
