@@ -2,6 +2,7 @@ package redmine
 
 import (
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"testing"
@@ -170,5 +171,50 @@ func TestLists(t *testing.T) {
 	types, err := s.(connector.TypeLister).Types(t.Context())
 	if err != nil || !slices.Equal(types, []flow.Value{{ID: "1", Name: "Bug"}, {ID: "2", Name: "Feature"}}) {
 		t.Errorf("types: got %+v, %v", types, err)
+	}
+}
+
+// A tightLimit lets so many requests through, and then refuses.
+type tightLimit struct{ left int }
+
+func (l *tightLimit) RoundTrip(r *http.Request) (*http.Response, error) {
+	if l.left--; l.left < 0 {
+		return &http.Response{StatusCode: http.StatusTooManyRequests, Body: http.NoBody, Request: r}, nil
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// TestTightLimit slows a backfill down and does not stop it.
+func TestTightLimit(t *testing.T) {
+	f := newFake()
+	server := httptest.NewServer(f)
+	defer server.Close()
+	for n := range 30 {
+		f.create(at(n), 1)
+	}
+	var cursor connector.Cursor
+	told := map[string]bool{}
+	for polls := 1; ; polls++ {
+		limit := &tightLimit{left: 12}
+		s := source(t, server.URL, fakeKey, connectortest.Options{Wrap: func(http.RoundTripper) http.RoundTripper { return limit }})
+		err := s.Poll(t.Context(), cursor, func(b connector.Batch) error {
+			for _, c := range b.Changes {
+				if told[c.ID] {
+					t.Errorf("%s is read again", c.ID)
+				}
+				told[c.ID] = true
+			}
+			cursor = b.Cursor
+			return nil
+		})
+		if err == nil {
+			break
+		}
+		if _, ok := errors.AsType[*connector.RateLimitError](err); !ok || polls > 10 {
+			t.Fatalf("poll %d: %v", polls, err)
+		}
+	}
+	if len(told) != 30 {
+		t.Errorf("got %d facts, want 30", len(told))
 	}
 }
