@@ -119,6 +119,7 @@ func (s *Source) listLabels(ctx context.Context, repo string) (map[int64]string,
 func (p *poll) renameLabels(ctx context.Context, repo string, names, before map[int64]string) error {
 	for _, id := range slices.Sorted(maps.Keys(names)) {
 		if was, known := before[id]; known && was != names[id] {
+			p.logger.Info("label was renamed", "repository", repo, "from", was, "to", names[id])
 			if err := p.renameLabel(ctx, repo, id, was, names[id]); err != nil {
 				return err
 			}

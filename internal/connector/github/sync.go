@@ -241,6 +241,9 @@ func (s *Source) readEvidence(ctx context.Context, pulls []issue, histories map[
 	if err != nil {
 		return nil, err
 	}
+	if !supported && !s.mentions {
+		s.logger.Info("pull requests are known from mentions only, for GraphQL does not tell of them")
+	}
 	s.evidenceKnown, s.mentions = true, !supported
 	return changes, nil
 }
