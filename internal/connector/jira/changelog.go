@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+
+	"github.com/flowmetrics/flowmetrics/internal/connector"
 )
 
 // A reading is a page of the scan whose issues get their complete histories,
@@ -102,12 +104,12 @@ func (s *Source) readBulk(ctx context.Context, r *reading) error {
 			body["nextPageToken"] = r.bulk
 		}
 		var answer bulkAnswer
-		err := s.client.post(ctx, "/rest/api/3/changelog/bulkfetch", body, &answer)
+		err := s.client.Post(ctx, "/rest/api/3/changelog/bulkfetch", body, &answer)
 		switch {
 		case unavailable(err):
 			s.noBulk = true
 			return nil
-		case statusOf(err) == http.StatusBadRequest: // an old token, or a list that it does not like
+		case connector.StatusOf(err) == http.StatusBadRequest: // an old token, or a list that it does not like
 			r.bulked = true
 			return nil
 		case err != nil:

@@ -16,7 +16,7 @@ func (s *Source) Check(ctx context.Context) error {
 	if err := s.detect(ctx); err != nil {
 		return err
 	}
-	if s.client.token != nil {
+	if !s.client.anonymous {
 		var me struct{}
 		if err := s.getEither(ctx, "/myself", nil, &me); err != nil && !missing(err) {
 			return fmt.Errorf("ask who the token belongs to: %w", err)
@@ -70,11 +70,11 @@ func (s *Source) getEither(ctx context.Context, path string, query url.Values, i
 	if s.cloud() && !s.oldAPI {
 		apis[0], apis[1] = apis[1], apis[0]
 	}
-	err := s.client.get(ctx, apis[0]+path, query, into)
+	err := s.client.Get(ctx, apis[0]+path, query, into)
 	if !missing(err) {
 		return err
 	}
-	other := s.client.get(ctx, apis[1]+path, query, into)
+	other := s.client.Get(ctx, apis[1]+path, query, into)
 	switch {
 	case other == nil:
 		s.oldAPI = s.cloud() && apis[1] == "/rest/api/2"
@@ -141,10 +141,8 @@ func (s *Source) Census(ctx context.Context, live func(connector.Item)) error {
 	return fmt.Errorf("search has more than %d pages", maxPages)
 }
 
-// Requests returns how many requests were answered, by status code; "error"
-// counts those that got no answer. It is safe for concurrent use.
-func (s *Source) Requests() map[string]int64 { return s.client.counts() }
+// Requests implements [connector.Meter].
+func (s *Source) Requests() map[string]int64 { return s.client.Requests() }
 
-// RateLimitRemaining returns how many requests the site said are left, where it
-// says so. It is safe for concurrent use.
-func (s *Source) RateLimitRemaining() (int, bool) { return s.client.left() }
+// RateLimitRemaining implements [connector.Meter].
+func (s *Source) RateLimitRemaining() (int, bool) { return s.client.RateLimitRemaining() }

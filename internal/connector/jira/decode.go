@@ -7,9 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -209,28 +207,6 @@ type delivery struct {
 	Timestamp stamp      `json:"timestamp"`
 	Issue     *issue     `json:"issue"`
 	Changelog *changelog `json:"changelog"`
-}
-
-// cleanText makes text fit to be stored and shown: valid UTF-8 on one line,
-// without control or invisible characters, of at most so many bytes.
-func cleanText(s string, limit int) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\r' || r == '\t':
-			return ' '
-		case unicode.IsControl(r), r == '\u200b', r == '\ufeff':
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, "\ufffd"))
-	for len(s) > limit {
-		cut := limit
-		for cut > 0 && !utf8.RuneStart(s[cut]) {
-			cut--
-		}
-		s = s[:cut]
-	}
-	return strings.TrimSpace(s)
 }
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

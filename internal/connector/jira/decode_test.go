@@ -48,22 +48,6 @@ func TestParseTime(t *testing.T) {
 	}
 }
 
-func TestCleanText(t *testing.T) {
-	for text, want := range map[string]string{
-		"plain":            "plain",
-		" a\x00b\u200bc\n": "abc",
-		"a\nb\tc":          "a b c",
-		"完成了":              "完成了",
-		"bad \xff byte":    "bad \ufffd byte",
-		"\x1b[31mred":      "[31mred",
-		"abcdefghij完成":     "abcdefghij",
-	} {
-		if got := cleanText(text, 12); got != want {
-			t.Errorf("%q is %q, want %q", text, got, want)
-		}
-	}
-}
-
 // TestOrdered shuffles the entries, repeats some, and gets them in order, those
 // of one instant by number and not as text.
 func TestOrdered(t *testing.T) {
@@ -161,7 +145,7 @@ func FuzzAnswers(f *testing.F) {
 		}
 		_ = json.Unmarshal(data, new(changelogAnswer))
 		_ = json.Unmarshal(data, new(bulkAnswer))
-		_ = messageOf(data)
+		_ = wordsOf(data)
 	})
 }
 

@@ -10,7 +10,7 @@
 //   - search.go: the dialects of search;
 //   - check.go: credentials, statuses, types, the census of what exists;
 //   - webhook.go: deliveries of webhooks, and reading the issues that they name;
-//   - client.go: one HTTP request and what its answer means;
+//   - client.go: credentials, and what answers mean to Jira;
 //   - decode.go: Jira's JSON; translate.go: from there to changes;
 //   - fake.go, fakehttp.go, fakejql.go, fakehook.go: the simulated site.
 //

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/flowmetrics/flowmetrics/internal/connector"
 )
 
 // A dialect is a way to search: Cloud pages by token, Data Center by offset.
@@ -106,12 +108,12 @@ func (s *Source) detect(ctx context.Context) error {
 		DeploymentType string `json:"deploymentType"`
 		BaseURL        string `json:"baseUrl"`
 	}
-	err := s.client.get(ctx, "/rest/api/2/serverInfo", nil, &info)
+	err := s.client.Get(ctx, "/rest/api/2/serverInfo", nil, &info)
 	if err != nil && !unavailable(err) {
 		return fmt.Errorf("ask for the kind of site: %w", err)
 	}
-	s.site = s.client.base.String()
-	if s.client.base.Host == gateway && info.BaseURL != "" {
+	s.site = s.client.URL("")
+	if strings.HasPrefix(s.site, "https://"+gateway+"/") && info.BaseURL != "" {
 		s.site = strings.TrimRight(info.BaseURL, "/")
 	}
 	if info.DeploymentType == "" || strings.EqualFold(info.DeploymentType, "Cloud") {
@@ -178,7 +180,7 @@ func (s *Source) ask(ctx context.Context, d dialect, q query, at position) (*sea
 		case at.Token != "":
 			body["nextPageToken"] = at.Token
 		}
-		return answer, s.client.post(ctx, d.path, body, answer)
+		return answer, s.client.Post(ctx, d.path, body, answer)
 	}
 	values := url.Values{
 		"jql": {jql}, "fields": {strings.Join(q.fields, ",")}, "maxResults": {strconv.Itoa(q.limit)},
@@ -192,7 +194,7 @@ func (s *Source) ask(ctx context.Context, d dialect, q query, at position) (*sea
 	case at.Token != "":
 		values.Set("nextPageToken", at.Token)
 	}
-	return answer, s.client.get(ctx, d.path, values, answer)
+	return answer, s.client.Get(ctx, d.path, values, answer)
 }
 
 // jql bounds the time of update from below only, and in milliseconds of the
@@ -229,9 +231,9 @@ func (s *Source) bound(since int64) string {
 // refusesNumber reports whether an error may mean that the site takes no
 // milliseconds of the epoch as a time.
 func (s *Source) refusesNumber(err error, since int64) bool {
-	e, ok := errors.AsType[*httpError](err)
-	return ok && e.status == http.StatusBadRequest &&
-		(strings.Contains(strings.ToLower(e.message), "date") || strings.Contains(e.message, s.bound(since)))
+	e, ok := errors.AsType[*connector.StatusError](err)
+	return ok && e.Status == http.StatusBadRequest &&
+		(strings.Contains(strings.ToLower(e.Message), "date") || strings.Contains(e.Message, s.bound(since)))
 }
 
 // behind is a zone whose clocks are behind all others.

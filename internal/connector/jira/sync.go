@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -75,9 +74,9 @@ type Source struct {
 // New returns a source. It sends nothing; the error says what is wrong with the
 // configuration and is a [*connector.ConfigError].
 func New(c Config) (*Source, error) {
-	base, err := siteURL(c.URL)
+	client, err := newClient(c)
 	if err != nil {
-		return nil, &connector.ConfigError{Err: err}
+		return nil, err
 	}
 	for _, p := range c.Projects {
 		if strings.TrimSpace(p) == "" {
@@ -90,24 +89,9 @@ func New(c Config) (*Source, error) {
 	projects := slices.Clone(c.Projects)
 	slices.Sort(projects)
 	return &Source{
-		client: newClient(base, c), secret: c.WebhookSecret, projects: slices.Compact(projects), titles: c.Titles, pageSize: c.PageSize,
+		client: client, secret: c.WebhookSecret, projects: slices.Compact(projects), titles: c.Titles, pageSize: c.PageSize,
 		former: make(map[text]string),
 	}, nil
-}
-
-// siteURL reads the URL of a site. Its errors do not repeat it: people put
-// passwords there.
-func siteURL(text string) (*url.URL, error) {
-	u, err := url.Parse(strings.TrimRight(text, "/"))
-	switch {
-	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		return nil, errors.New("url: want one like https://example.atlassian.net")
-	case u.User != nil:
-		return nil, errors.New("url: must not hold credentials, name them by token_env or token_file")
-	case u.RawQuery != "" || u.Fragment != "":
-		return nil, errors.New("url: want the address of the site only, without ? or #")
-	}
-	return u, nil
 }
 
 // cursorVersion is that of [cursor]; others are refused.
@@ -263,7 +247,7 @@ func (s *Source) count(ctx context.Context) int {
 			Count int `json:"count"`
 		}
 		jql, _, _ := strings.Cut(s.jql(0), " ORDER BY ")
-		if s.client.post(ctx, "/rest/api/3/search/approximate-count", map[string]any{"jql": jql}, &answer) == nil {
+		if s.client.Post(ctx, "/rest/api/3/search/approximate-count", map[string]any{"jql": jql}, &answer) == nil {
 			s.total = answer.Count
 		}
 	}
@@ -315,7 +299,7 @@ func (s *Source) finish(ctx context.Context, r *reading) error {
 // refused marks a query that the site does not accept as a mistake in the
 // configuration: a project that does not exist, or is not shown to this user.
 func refused(err error) error {
-	if statusOf(err) == http.StatusBadRequest {
+	if connector.StatusOf(err) == http.StatusBadRequest {
 		return &connector.ConfigError{Err: err}
 	}
 	return err

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/flowmetrics/flowmetrics/internal/connector"
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
 
@@ -67,7 +68,7 @@ func (t *translator) changes(is *issue, histories []history) []flow.Change {
 			c.Fields = t.appendField(c.Fields, is, &h.Items[n])
 		}
 		if s := first(h.Items, fieldSummary); t.titles && s != nil {
-			c.Title = cleanText(string(s.ToText), flow.MaxTitle)
+			c.Title = connector.CleanText(string(s.ToText), flow.MaxTitle)
 		}
 		all = append(all, c)
 	}
@@ -76,7 +77,7 @@ func (t *translator) changes(is *issue, histories []history) []flow.Change {
 		if s := earliest(histories, fieldSummary); s != nil {
 			title = string(s.FromText)
 		}
-		all[0].Title = cleanText(title, flow.MaxTitle)
+		all[0].Title = connector.CleanText(title, flow.MaxTitle)
 	}
 	t.locate(all, is, histories)
 	return all

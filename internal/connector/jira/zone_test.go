@@ -110,7 +110,7 @@ func TestRefusedOtherwise(t *testing.T) {
 	}
 	written := world(NewFake(FakeOptions{WrittenTimes: true}))
 	down := without(written, 500, "/rest/api/2/myself", "/rest/api/3/myself")
-	if _, _, err := poll(newSource(t, down), cursor); err == nil || statusOf(err) != 500 {
+	if _, _, err := poll(newSource(t, down), cursor); err == nil || connector.StatusOf(err) != 500 {
 		t.Errorf("the zone cannot be asked: %v", err)
 	}
 	live := 0

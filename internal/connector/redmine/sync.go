@@ -16,13 +16,12 @@ import (
 	"time"
 
 	"github.com/flowmetrics/flowmetrics/internal/connector"
-	"github.com/flowmetrics/flowmetrics/internal/connector/rest"
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
 
 // A Source reads one Redmine.
 type Source struct {
-	*rest.Client
+	*connector.Client
 	projects []string
 	titles   bool
 	names    map[string]flow.Value // by list and number; none until something is to be translated
@@ -31,7 +30,13 @@ type Source struct {
 // New makes a source, see [connector.Factory]. Projects are identifiers, each
 // without its subprojects; none means all in sight.
 func New(spec connector.Spec) (connector.Source, error) {
-	client, err := rest.New(spec, func(h http.Header, key string) { h.Set("X-Redmine-API-Key", key) })
+	if spec.Token == nil {
+		return nil, &connector.ConfigError{Err: errors.New("an API key is needed: token_env or token_file")}
+	}
+	client, err := connector.NewClient(connector.ClientConfig{
+		URL: spec.URL, Token: spec.Token, Transport: spec.Transport,
+		Sign: func(h http.Header, key string) { h.Set("X-Redmine-API-Key", key) },
+	})
 	if len(spec.Projects) == 0 {
 		spec.Projects = []string{""}
 	}
