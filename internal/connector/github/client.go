@@ -62,7 +62,7 @@ type decoder interface{ decode(text []byte) error }
 // An httpError is an answer other than success.
 type httpError struct {
 	status  int
-	message string // the site's words, shortened and without secrets
+	message string // the site's words, as far as they are known ones
 }
 
 func (e *httpError) Error() string {
@@ -253,7 +253,7 @@ func (c *client) judge(ctx context.Context, err error) error {
 
 // judgeAnswer tells what an answer other than success means.
 func (c *client) judgeAnswer(resp *http.Response, message string) error {
-	failure := &httpError{status: resp.StatusCode, message: c.redact(message)}
+	failure := &httpError{status: resp.StatusCode, message: words(message)}
 	h := resp.Header
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests:

@@ -100,10 +100,9 @@ type graphError struct {
 	} `json:"extensions"`
 }
 
-// Error does not repeat the site's words about things with names: they may name
-// people.
+// Error does not repeat the site's own words: they may name people.
 func (e *graphError) Error() string {
-	return "GraphQL: " + cleanText(cmp.Or(e.Type, e.Message, "an error without a message"), maxMessage)
+	return "GraphQL: " + cmp.Or(words(e.Message), code(e.Type))
 }
 
 // decode takes JSON of another shape for something other than GraphQL.
@@ -186,7 +185,7 @@ func (a *graphAnswer) judge(h http.Header) error {
 			return &connector.AuthError{Err: e}
 		case e.Type == "" && a.empty() && e.Extensions.Code != "":
 			// A query that is not valid for the schema of this site.
-			return fmt.Errorf("%w: %s", errUnsupported, cleanText(e.Extensions.Code, maxMessage))
+			return fmt.Errorf("%w: %s", errUnsupported, code(e.Extensions.Code))
 		default:
 			return e
 		}
