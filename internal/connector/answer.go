@@ -44,7 +44,7 @@ func (c *Client) judge(resp *http.Response, text []byte, secrets []string) error
 	page := strings.Contains(resp.Header.Get("Content-Type"), "html") || bytes.HasPrefix(bytes.TrimSpace(text), []byte("<"))
 	if status := resp.StatusCode; status < 200 || status > 299 {
 		failure := &StatusError{Status: status}
-		if c.config.Words != nil && !page {
+		if c.config.Words != nil && !page && aboutRequest(status) {
 			failure.Message = redact(c.config.Words(text), secrets)
 		}
 		after := resp.Header.Get("Retry-After")
@@ -66,6 +66,14 @@ func (c *Client) judge(resp *http.Response, text []byte, secrets []string) error
 		return fmt.Errorf("answer is over %d bytes", c.limit)
 	}
 	return nil
+}
+
+// aboutRequest reports whether the words of an answer are about what was asked
+// for, such as a project that does not exist. Where the tracker refuses the
+// credentials, limits or breaks, its words tell little that the status does not,
+// but for who it was.
+func aboutRequest(status int) bool {
+	return status < 500 && status != http.StatusUnauthorized && status != http.StatusForbidden && status != http.StatusTooManyRequests
 }
 
 // RetryAfter reads the value of such a header, seconds or a date, as the instant

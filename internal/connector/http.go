@@ -47,7 +47,8 @@ type ClientConfig struct {
 	// Sign puts the secret into the headers of a request; nil: as a bearer token.
 	Sign func(h http.Header, token string)
 	// Words finds the tracker's own words in the answer to a refused request; they
-	// are shortened, and the secret is taken out. nil: errors are without.
+	// are shortened, and the secret is taken out. They are left out where the tracker
+	// refuses the credentials, limits or breaks. nil: errors are without.
 	Words func(body []byte) string
 	// Judge has the last word on what an answer means: it gets the error that the
 	// client takes it for, or nil, and returns the right one. nil: it is right.
