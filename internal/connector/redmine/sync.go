@@ -45,9 +45,7 @@ func New(spec connector.Spec) (connector.Source, error) {
 
 // A cursor has a window for each project that was ever configured, "" for all in
 // sight: one that is added later is read from the beginning.
-type cursor struct {
-	Windows map[string]window `json:"v1"`
-}
+type cursor struct{ V1 map[string]window }
 
 // A window is a pass over what was updated since some time, in Unix seconds. It
 // lists by number, from the next one on: updates and deletions meanwhile move no
@@ -60,21 +58,20 @@ type window struct {
 
 // Poll implements [connector.Source].
 func (s *Source) Poll(ctx context.Context, from connector.Cursor, emit func(connector.Batch) error) error {
-	at := cursor{map[string]window{}}
-	if len(from) > 0 {
-		at.Windows = nil
-		if err := json.Unmarshal(from, &at); err != nil || at.Windows == nil {
-			return fmt.Errorf("%w: it is not of version 1", connector.ErrCursor)
-		}
+	var at cursor
+	if len(from) == 0 {
+		at.V1 = map[string]window{}
+	} else if err := json.Unmarshal(from, &at); err != nil || at.V1 == nil {
+		return fmt.Errorf("%w: it is not of version 1", connector.ErrCursor)
 	}
 	if err := s.Check(ctx); err != nil {
 		return err
 	}
 	for _, project := range s.projects {
-		w := at.Windows[project]
+		w := at.V1[project]
 		if err := s.list(ctx, project, w.Since, w.Next, func(p page) error {
 			changes, err := s.read(ctx, &w, p)
-			at.Windows[project] = w
+			at.V1[project] = w
 			if text, _ := json.Marshal(at); ctx.Err() == nil && !bytes.Equal(text, from) { // what was read before an error counts
 				err = errors.Join(emit(connector.Batch{Changes: changes, Cursor: text}), err)
 			}
