@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/flowmetrics/flowmetrics/internal/connector"
+	"github.com/flowmetrics/flowmetrics/internal/connector/sweep"
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
 
@@ -23,16 +24,14 @@ type page struct {
 	Total              int `json:"total_count"`
 }
 
-func (p page) last() bool { return len(p.Issues) == 0 || len(p.Issues) >= p.Total }
+// A ref is to another object. Its name is not decoded, as it may be a person's.
+type ref struct{ ID json.Number }
 
 type entry struct {
-	ID               json.Number
+	ref
 	Name, Identifier string
 	Closed           bool `json:"is_closed"`
 }
-
-// A ref is to another object. Its name is not decoded, as it may be a person's.
-type ref struct{ ID json.Number }
 
 type issue struct {
 	ID                               int
@@ -69,8 +68,7 @@ var (
 	all      = []attribute{status, tracker, project, parent, assigned}
 )
 
-// value returns what a number means today; of what was deleted or is out of sight
-// the number is all that is known.
+// value returns what a number means today, the number alone where nothing tells.
 func (s *Source) value(a attribute, id string) flow.Value {
 	if a == assigned {
 		return flow.Value{Name: strconv.FormatBool(id != "")} // never who
@@ -106,12 +104,11 @@ func (s *Source) Statuses(ctx context.Context) ([]flow.Value, error) {
 // Types implements [connector.TypeLister].
 func (s *Source) Types(ctx context.Context) ([]flow.Value, error) { return s.values(ctx, tracker.list) }
 
-func (s *Source) lookUp(ctx context.Context) (err error) {
-	for _, a := range all[:3] {
-		_, failed := s.values(ctx, a.list)
-		err = errors.Join(err, failed)
-	}
-	return err
+func (s *Source) lookUp(ctx context.Context) error {
+	_, first := s.values(ctx, status.list)
+	_, second := s.values(ctx, tracker.list)
+	_, third := s.values(ctx, project.list)
+	return errors.Join(first, second, third)
 }
 
 func (s *Source) item(i issue) connector.Item {
@@ -122,12 +119,14 @@ func (s *Source) item(i issue) connector.Item {
 	}
 }
 
-// history reads what happened to an issue, and goes back from what
-// it is, undoing each journal, to what it was born as.
-func (s *Source) history(ctx context.Context, number int) (history []flow.Change, err error) {
+// Read implements [sweep.Tracker]. It goes back from what the issue is, undoing
+// each journal, to what it was born as.
+func (s *Source) Read(ctx context.Context, number int) (history []flow.Change, err error) {
 	var full struct{ Issue issue }
 	err = s.Get(ctx, fmt.Sprintf("/issues/%d.json", number), url.Values{"include": {"journals"}}, &full)
-	if err == nil && len(s.names) == 0 {
+	if errors.As(err, new(*connector.ConfigError)) {
+		err = sweep.ErrGone
+	} else if err == nil && len(s.names) == 0 {
 		err = s.lookUp(ctx)
 	}
 	i, item := full.Issue, s.item(full.Issue)
@@ -141,7 +140,7 @@ func (s *Source) history(ctx context.Context, number int) (history []flow.Change
 			ID: fmt.Sprint(item.ID, ":", j.ID), Kind: flow.Updated, At: j.Created.UTC(), Sequence: j.ID, Item: item.ID, Key: item.Key,
 			Container: s.value(project, is[project.name]).Text(), URL: s.URL("/issues/" + item.ID),
 		}
-		if s.titles {
+		if s.spec.Titles {
 			c.Title = is["subject"]
 		}
 		for _, a := range all {
