@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -91,7 +92,7 @@ func (s *Source) values(ctx context.Context, list string) (values []flow.Value, 
 			}
 			values, s.names[list+v.ID] = append(values, v), v
 		}
-		more = len(values) < p.Total
+		more = len(p.Projects) > 0 && len(values) < p.Total
 	}
 	return values, nil
 }
@@ -119,12 +120,11 @@ func (s *Source) item(i issue) connector.Item {
 	}
 }
 
-// Read implements [sweep.Tracker]. It goes back from what the issue is, undoing
-// each journal, to what it was born as.
+// Read implements [sweep.Tracker]: back from what the issue is to its birth, undoing each journal.
 func (s *Source) Read(ctx context.Context, number int) (history []flow.Change, err error) {
 	var full struct{ Issue issue }
 	err = s.Get(ctx, fmt.Sprintf("/issues/%d.json", number), url.Values{"include": {"journals"}}, &full)
-	if errors.As(err, new(*connector.ConfigError)) {
+	if connector.StatusOf(err) == http.StatusNotFound {
 		err = sweep.ErrGone
 	} else if err == nil && len(s.names) == 0 {
 		err = s.lookUp(ctx)

@@ -218,3 +218,26 @@ func TestTightLimit(t *testing.T) {
 		t.Errorf("got %d facts, want 30", len(told))
 	}
 }
+
+// TestKeyIsLost while issues are read, which must not be taken for their end.
+func TestKeyIsLost(t *testing.T) {
+	f := newFake()
+	server := httptest.NewServer(f)
+	defer server.Close()
+	f.create(at(1), 1)
+	f.create(at(2), 1)
+	asked := 0
+	s, err := New(connector.Spec{URL: server.URL, Token: func() (string, error) {
+		if asked++; asked == 3 {
+			return "", errors.New("no such file")
+		}
+		return fakeKey, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config *connector.ConfigError
+	if err := s.Poll(t.Context(), nil, func(connector.Batch) error { return nil }); !errors.As(err, &config) {
+		t.Errorf("got %v, want a ConfigError", err)
+	}
+}
