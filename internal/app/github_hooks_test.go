@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -166,5 +167,61 @@ func TestGitHubBoardCleared(t *testing.T) {
 			t.Errorf("observed %+v", fresh)
 		}
 		s.end(t)
+	}
+}
+
+// An issue that was transferred is one unit of work, also once a census finds its
+// former self gone.
+func TestGitHubTransferAndCensus(t *testing.T) {
+	credentials(t)
+	fake := github.NewFake(github.FakeOptions{Token: "a-token", WebhookSecret: hookSecret})
+	for _, repo := range []string{"acme/api", "acme/web"} {
+		fake.AddRepo(repo)
+		fake.AddLabel(repo, "urgent")
+	}
+	server := httptest.NewServer(fake)
+	defer server.Close()
+	ago := func(hours int) time.Time { return time.Now().Add(-time.Duration(hours) * time.Hour) }
+	var ids []string
+	for k := range 3 {
+		id := fake.Create(ago(48), "acme/api", fmt.Sprintf("Issue %d", k), github.CreateOptions{})
+		fake.Label(ago(47), id, "urgent")
+		ids = append(ids, id)
+	}
+	fake.Close(ago(24), ids[1], "completed")
+	_ = fake.Deliveries() // nobody took those
+	text := strings.Replace(fmt.Sprintf(stateConfig, server.URL), "1h", "1s", 1)
+	s := start(t, t.TempDir(), text, func(o *Options) { o.CensusInterval = time.Second })
+	count := func() string {
+		active, _ := s.sample(t, `flow_load_items{item_type="unclassified",state="active",value_stream="payments"}`)
+		done, _ := s.sample(t, `flow_items_completed_total{item_type="unclassified",value_stream="payments"}`)
+		entered, _ := s.sample(t, `flow_items_entered_total{item_type="unclassified",value_stream="payments"}`)
+		return fmt.Sprintf("%v active, %v done, %v entered", active, done, entered)
+	}
+	want := count()
+	if want != "2 active, 1 done, 3 entered" {
+		t.Fatal(want)
+	}
+	var moved []string
+	for _, id := range ids[:2] {
+		moved = append(moved, fake.Transfer(time.Now(), id, "acme/web"))
+	}
+	for _, d := range fake.Deliveries() {
+		s.deliver(t, "github-main", hook{d.Header, d.Body}, http.StatusAccepted)
+	}
+	eventually(t, "the new ones are read", func() bool {
+		log := readLog(t, s.ok(t, "/api/v1/changes"))
+		return !slices.ContainsFunc(moved, func(id string) bool {
+			return !slices.ContainsFunc(log, func(c flow.Change) bool { return c.Item == id })
+		})
+	})
+	eventually(t, "counted once: "+want, func() bool { return count() == want })
+	for range 2 {
+		last := s.runners[0].Status().LastCensus
+		eventually(t, "a census", func() bool { return s.runners[0].Status().LastCensus.After(last) })
+	}
+	<-time.After(2 * time.Second)
+	if got := count(); got != want {
+		t.Errorf("after the census: %s, want %s: %s", got, want, s.ok(t, "/api/v1/changes"))
 	}
 }
