@@ -25,7 +25,9 @@ type Cursor []byte
 // MaxCursor bounds a cursor, in bytes.
 const MaxCursor = 64 << 10
 
-// A Batch is some changes and the cursor that stands for having read them.
+// A Batch is some changes and the cursor that stands for having read them. One
+// without changes stores a cursor; one that has neither changes nor another
+// cursor than the stored one is of no use and need not be emitted.
 type Batch struct {
 	Changes []flow.Change
 	// Cursor is stored once the changes are durable; nil leaves the stored one.
@@ -55,6 +57,15 @@ type Progress struct {
 // is read. Poll never sleeps and never retries: a [*RateLimitError], an
 // [*AuthError], a [*ConfigError] or any other error (taken as temporary) goes
 // to the Runner, which calls Poll again later from the last stored cursor.
+//
+// Before it returns the error of a request, Poll may emit what it has read, with
+// a cursor that stands for that: then a tight rate limit slows a backfill down
+// and never stops it. Where the tracker allows one request at a time, each call
+// gets further, if only by what the source remembers in memory.
+//
+// A Poll that finds nothing new makes a few requests, after a restart too. What a
+// list shows again because it begins a little before the cursor is not read again
+// item by item unless its time of update has changed.
 //
 // The Runner never calls a Source from two goroutines at once.
 type Source interface {
@@ -165,7 +176,8 @@ type Rejecter interface {
 	Rejects() map[flow.Reason]int64
 }
 
-// A RateLimitError says that the tracker wants no request before an instant.
+// A RateLimitError says that the tracker wants no request before an instant: 429,
+// and 403 or 5xx with Retry-After.
 type RateLimitError struct {
 	Until time.Time // zero: the tracker did not say
 	Err   error
@@ -180,15 +192,17 @@ func (e *RateLimitError) Error() string {
 
 func (e *RateLimitError) Unwrap() error { return e.Err }
 
-// An AuthError says that the tracker refuses the credentials. It is not
+// An AuthError says that the tracker refuses the credentials, or does not let
+// them see what is asked for: 401, and 403 unless that is a rate limit. It is not
 // retried quickly.
 type AuthError struct{ Err error }
 
 func (e *AuthError) Error() string { return fmt.Sprintf("credentials refused: %v", e.Err) }
 func (e *AuthError) Unwrap() error { return e.Err }
 
-// A ConfigError says that the source cannot work as configured, such as a
-// project that does not exist.
+// A ConfigError says that the source cannot work as configured: a project that
+// does not exist (404 to a list), a secret that cannot be read. It is not retried
+// quickly. A single item that is not there any more is no error but left out.
 type ConfigError struct{ Err error }
 
 func (e *ConfigError) Error() string { return fmt.Sprintf("configuration: %v", e.Err) }

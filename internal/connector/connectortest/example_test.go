@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/url"
 	"time"
 
@@ -12,12 +11,16 @@ import (
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
 
-// A Source reads a Tickets server, some events at a time.
+// A Source reads a Tickets server.
 type Source struct {
-	URL       url.URL // of the list of events
-	Token     string
-	Limit     int
-	Transport http.RoundTripper // follows no redirect, so that the token goes nowhere else
+	*connector.Client
+	limit int // events to ask for at a time
+}
+
+// New makes a source, as a [connector.Factory] does.
+func New(spec connector.Spec) (connector.Source, error) {
+	client, err := connector.NewClient(connector.ClientConfig{URL: spec.URL, Token: spec.Token, Transport: spec.Transport})
+	return &Source{client, 100}, err
 }
 
 // Poll implements [connector.Source]. The cursor is the number of the last event.
@@ -32,7 +35,8 @@ func (s *Source) Poll(ctx context.Context, from connector.Cursor, emit func(conn
 			Ticket, Project, Was, Status string
 			At                           time.Time
 		}
-		if err := s.get(ctx, fmt.Sprintf("after=%d&limit=%d", at.Last, s.Limit), &events); err != nil || len(events) == 0 {
+		next := url.Values{"after": {fmt.Sprint(at.Last)}, "limit": {fmt.Sprint(s.limit)}}
+		if err := s.Get(ctx, "/events", next, &events); err != nil || len(events) == 0 {
 			return err
 		}
 		var b connector.Batch
@@ -49,26 +53,4 @@ func (s *Source) Poll(ctx context.Context, from connector.Cursor, emit func(conn
 			return err
 		}
 	}
-}
-
-func (s *Source) get(ctx context.Context, query string, into any) error {
-	u := s.URL
-	u.RawQuery = query
-	r := &http.Request{URL: &u, Header: http.Header{"Authorization": {"Bearer " + s.Token}}}
-	resp, err := s.Transport.RoundTrip(r.WithContext(ctx))
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	failure := fmt.Errorf("get events: %s", resp.Status)
-	wait, unlimited := time.ParseDuration(resp.Header.Get("Retry-After") + "s")
-	switch {
-	case unlimited == nil:
-		return &connector.RateLimitError{Until: time.Now().Add(wait), Err: failure}
-	case resp.StatusCode == http.StatusUnauthorized:
-		return &connector.AuthError{Err: failure}
-	case resp.StatusCode != http.StatusOK:
-		return failure
-	}
-	return json.NewDecoder(resp.Body).Decode(into)
 }
