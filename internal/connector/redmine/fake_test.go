@@ -238,7 +238,9 @@ func TestKit(t *testing.T) {
 			server := httptest.NewServer(f)
 			t.Cleanup(server.Close)
 			return &connectortest.Tracker{
-				New: func(o connectortest.Options) connector.Source { return source(t, server.URL, fakeKey, o) },
+				New: func(o connectortest.Options) connector.Source {
+					return source(t, server.URL, fakeKey, o, "flow", "other")
+				},
 				Create: func(at time.Time, status flow.Value) string {
 					return strconv.Itoa(f.create(at, number(t, status.ID)))
 				},

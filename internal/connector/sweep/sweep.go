@@ -93,6 +93,7 @@ func Poll(ctx context.Context, t Tracker, scopes []string, from connector.Cursor
 			done += len(p.Rows)
 			batch := connector.Batch{Changes: changes, Progress: connector.Progress{Done: done, Total: done + p.Total - len(p.Rows)}}
 			if batch.Cursor, _ = json.Marshal(at); ctx.Err() == nil && !bytes.Equal(batch.Cursor, from) {
+				from = batch.Cursor
 				err = errors.Join(emit(batch), err)
 			}
 			return err

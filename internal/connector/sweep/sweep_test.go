@@ -1,6 +1,7 @@
 package sweep_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -95,7 +96,10 @@ func TestPollLosesNothing(t *testing.T) {
 		var cursor connector.Cursor
 		told := map[string]bool{}
 		poll := func() error {
-			return sweep.Poll(t.Context(), tr, []string{"a"}, cursor, func(b connector.Batch) error {
+			return sweep.Poll(t.Context(), tr, []string{"a", "b"}, cursor, func(b connector.Batch) error {
+				if len(b.Changes) == 0 && bytes.Equal(b.Cursor, cursor) {
+					t.Fatalf("a batch with nothing new, cursor %s", cursor)
+				}
 				if failing && chance(5) {
 					return errDown
 				}
