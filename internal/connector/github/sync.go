@@ -257,8 +257,9 @@ func (p *poll) finish(repo string, sc *scan, pos *position, r *reading) (end boo
 	after, walk, seen := *pos, sc.walk.clone(), maps.Clone(sc.seen)
 	batch := p.translate(repo, r, seen, &after)
 	end = walk.advance(r.listing)
-	after.advance(r, &walk, seen, end, p.pageSize)
-	after.Seen = seen.encode(max(maxSeen/len(p.repos), 4))
+	room := max(maxSeen/len(p.repos), 4)
+	after.advance(r, &walk, seen, end, min(p.pageSize/2, room))
+	after.Seen = seen.encode(room)
 	p.cursor.Repos[repoID(repo)] = &after
 	batch.Cursor = p.cursor.encode()
 	if !filled {
@@ -316,8 +317,9 @@ func (p *poll) translate(repo string, r *reading, seen memory, pos *position) (b
 	return batch
 }
 
-// advance moves the position behind a page.
-func (p *position) advance(r *reading, w *walk, seen memory, end bool, pageSize int) {
+// advance moves the position behind a page. The next scan lists at most so many
+// entries again that were read already.
+func (p *position) advance(r *reading, w *walk, seen memory, end bool, most int) {
 	if !p.Filled {
 		p.count(r)
 	}
@@ -336,7 +338,7 @@ func (p *position) advance(r *reading, w *walk, seen memory, end bool, pageSize 
 	if p.Unsure != 0 {
 		since = min(since, p.Unsure)
 	} else if now > newest+overlap {
-		since = seen.uncrowded(since, newest, pageSize/2)
+		since = seen.uncrowded(since, newest, most)
 	}
 	p.Since, p.At, p.Next, p.Unsure, p.First = max(p.Since, since), 0, "", 0, 0
 	p.Filled, p.Total = true, p.Done
