@@ -152,6 +152,7 @@ var cases = []promise{
 	{name: "page size one", run: (*kit).pageSizeOne, cause: "the last row of a page, or a page with a single row, is dropped"},
 	{name: "long history", run: (*kit).longHistory, cause: "histories come in pages as well, and only the first or the newest page was read"},
 	{name: "rate limit", run: (*kit).rateLimit, needs: []Ability{HTTP}, cause: "429, and 403 or 503 with Retry-After, must become a *connector.RateLimitError with Until at once: Poll never waits and never retries"},
+	{name: "tight limit", run: (*kit).tightLimit, needs: []Ability{HTTP}, cause: "what was read of a page is lost with the error that ends it: emit it first, with a cursor that stands for that, or keep it in the source for the next call"},
 	{name: "credentials", run: (*kit).credentials, needs: []Ability{HTTP}, cause: "401 must become a *connector.AuthError, without another try"},
 	{name: "broken answers", run: (*kit).brokenAnswers, needs: []Ability{HTTP}, cause: "an answer is used without a look at its status, type, end or shape"},
 	{name: "webhook", run: (*kit).webhook, needs: []Ability{Webhooks}, cause: "a notice must name the item, so that it is read again like in a poll and gets the same ids"},

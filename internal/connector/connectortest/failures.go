@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing/iotest"
 	"time"
 
@@ -112,6 +113,52 @@ func (k *kit) rateLimit() {
 			}
 		})
 	}
+}
+
+// tightly is how many requests the tracker of a tight limit answers between two
+// refusals: enough to sign in, to look up what numbers mean, to list and to read
+// one item, but not for a page of them.
+const tightly = 8
+
+// tightLimit lets the tracker answer a few requests of each poll: reading takes
+// more polls then, and still comes to its end.
+func (k *kit) tightLimit() {
+	k.start(time.UTC)
+	for range 2 * tightly {
+		k.move(k.create(0))
+	}
+	k.all(Options{})
+	backfill := k.wire.count()
+	s := k.source(Options{})
+	var mu sync.Mutex
+	left := 0
+	refuse := refusing(http.StatusTooManyRequests, http.Header{"Retry-After": {"1"}})
+	k.wire.before = func(_ int, r *http.Request) (*http.Response, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if left--; left < 0 {
+			return refuse(r), nil
+		}
+		return nil, nil
+	}
+	var readings []*reading
+	var cursor connector.Cursor
+	for range 4 * backfill {
+		mu.Lock()
+		left = tightly
+		mu.Unlock()
+		r := k.poll(s, cursor)
+		readings, cursor = append(readings, r), r.cursor
+		if r.err == nil {
+			k.expect(k.union(readings...))
+			return
+		}
+		if _, ok := errors.AsType[*connector.RateLimitError](r.err); !ok {
+			k.fail("a limit after %d requests: want a *connector.RateLimitError, got %v", tightly, r.err)
+		}
+	}
+	k.fail("everything takes %d requests, and %d polls with %d of them each have not read it: they told %d facts",
+		backfill, len(readings), tightly, len(k.union(readings...)))
 }
 
 func (k *kit) credentials() {

@@ -68,6 +68,7 @@ var brokenSources = map[string][2]string{
 	"tries again at once":                          {"rate limit", "want no more requests"},
 	"takes a limit for a failure":                  {"rate limit", "want a *connector.RateLimitError"},
 	"does not read how long to wait":               {"rate limit", "want RateLimitError.Until in 1m30s"},
+	"loses half a page at a limit":                 {"tight limit", "have not read it"},
 	"takes 401 for a failure":                      {"credentials", "want a *connector.AuthError"},
 	"panics on a web page":                         {"broken answers", "must not panic"},
 	"takes half an answer":                         {"broken answers", "want an error"},
