@@ -33,19 +33,25 @@ func (p Progress) Share() float64 {
 // A pace follows one source's way, to tell its rate and the time left.
 type pace struct {
 	began             time.Time
-	firstDone, done   int64 // items, or changes where the source counts no items
+	counted           bool  // the source counts items
+	firstDone, done   int64 // items, or else changes
 	firstShare, share float64
 	total             int
 }
 
-// advance takes a report; what has been read never falls.
+// advance takes a report; what has been read never falls. Some batches of a
+// source that counts items tell nothing of it.
 func (p *pace) advance(progress Progress, changes int64) {
+	if p.counted && progress == (Progress{}) {
+		return
+	}
 	done := int64(progress.Done)
-	if done <= 0 {
+	counts := done > 0
+	if !counts && !p.counted {
 		done = changes
 	}
-	if p.began.IsZero() {
-		*p = pace{began: time.Now(), firstDone: done, firstShare: progress.Share()}
+	if p.began.IsZero() || counts && !p.counted {
+		*p = pace{began: time.Now(), counted: counts, firstDone: done, firstShare: progress.Share()}
 	}
 	p.done = max(p.done, done)
 	p.share = max(p.share, progress.Share())

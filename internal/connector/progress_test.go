@@ -103,3 +103,22 @@ func TestBarIsNotDrawnTooOften(t *testing.T) {
 		}
 	})
 }
+
+// A source that counts items does not tell of them with each batch. Its changes
+// are then no items.
+func TestProgressCountsItems(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		l := connector.NewLogProgress(textLog(&log))
+		l.Advance("main", connector.Progress{}, 300) // such as of renamed labels
+		for i := 1; i <= 15; i++ {
+			l.Advance("main", connector.Progress{Done: i, Total: 80}, int64(300+10*i))
+			l.Advance("main", connector.Progress{}, int64(305+10*i))
+			time.Sleep(time.Second)
+		}
+		l.Finish("main")
+		if text := log.String(); !strings.Contains(text, "items=11 total=80") || !strings.Contains(text, "items=15 took") {
+			t.Errorf("logged\n%s", text)
+		}
+	})
+}

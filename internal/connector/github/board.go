@@ -36,6 +36,8 @@ type board struct {
 	knownAt  time.Time
 	contents map[string]graphIssue // by node id
 
+	outage outage // of the whole
+
 	next  time.Time // when to list the items again
 	after string    // where an unfinished listing goes on
 }
@@ -108,6 +110,13 @@ func (s *Source) loadProject(ctx context.Context, age time.Duration) (*project, 
 	s.board.known, s.board.knownAt = p, time.Now()
 	s.board.mu.Unlock()
 	return p, nil
+}
+
+// forgetProject makes the next use of the project ask for it.
+func (s *Source) forgetProject() {
+	s.board.mu.Lock()
+	defer s.board.mu.Unlock()
+	s.board.known = nil
 }
 
 // boardError says what an error means where it is about the board as a whole,
@@ -255,8 +264,8 @@ func present(base flow.Change, status *graphStatus) flow.Change {
 // rests for a quarter of a minute each, and at least for a minute.
 func (s *Source) Observe(ctx context.Context, seen func(connector.Observation)) error {
 	b := &s.board
-	if !s.hasBoard() || time.Now().Before(b.next) {
-		return nil
+	if !s.hasBoard() || b.outage.err != nil || time.Now().Before(b.next) {
+		return nil // of an outage Poll tells
 	}
 	pages := 0
 	for pages < itemPages {

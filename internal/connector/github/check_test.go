@@ -258,7 +258,7 @@ func TestTransferredMeanwhile(t *testing.T) {
 		}
 	}
 	for number, want := range map[int]int{1: 0, 2: 0, 3: 1, 99: 0} {
-		if changes, err := s.readIssue(t.Context(), "acme/api", number); err != nil || len(changes) < want || want == 0 && len(changes) > 0 {
+		if changes, err := s.readIssue(t.Context(), "acme/api", number, maxPageSize); err != nil || len(changes) < want || want == 0 && len(changes) > 0 {
 			t.Errorf("issue %d: %d changes, %v", number, len(changes), err)
 		}
 	}
@@ -273,7 +273,7 @@ func TestReadIssue(t *testing.T) {
 	for _, s := range []*Source{s, b.source()} {
 		seen := 0
 		for number := range 12 {
-			changes, err := s.readIssue(t.Context(), "acme/api", number)
+			changes, err := s.readIssue(t.Context(), "acme/api", number, maxPageSize)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -51,6 +51,9 @@ type position struct {
 	Done   int              `json:"d,omitempty"` // entries of the first scan read so far, pull requests too
 	Total  int              `json:"t,omitempty"` // and of how many, where known
 	Labels map[int64]string `json:"l,omitempty"` // names by id
+
+	Missing []int `json:"m,omitempty"` // numbers of issues that could not be read, yet to be read
+	NoBoard bool  `json:"p,omitempty"` // issues were read without their moves on the project
 }
 
 // from is the update from which on entries are asked for.
@@ -174,7 +177,7 @@ func (s *Source) checkPosition(p *position) error {
 			return fmt.Errorf("its link %w", errForeign)
 		}
 	}
-	if len(p.Seen)%len(sum{}) != 0 || p.Done < 0 || p.Total < 0 {
+	if len(p.Seen)%len(sum{}) != 0 || p.Done < 0 || p.Total < 0 || len(p.Missing) > maxMissing || slices.ContainsFunc(p.Missing, func(n int) bool { return n <= 0 }) {
 		return fmt.Errorf("a position makes no sense")
 	}
 	return nil

@@ -57,6 +57,10 @@ type Source struct {
 	counting *counting         // an unfinished census
 	turn     int               // index of the repository that a poll begins with
 
+	outages map[string]*outage // of repositories
+	missing outage             // of issues that the scans went on without
+	retried int                // how many of them were tried again
+
 	evidenceKnown bool // mentions is known
 	mentions      bool // mentions are the evidence of pull requests, for lack of better
 

@@ -1,6 +1,7 @@
 package github
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ type reading struct {
 	fresh     []*issue           // issues that are new or changed
 	pulls     []issue            // pull requests, likewise
 	histories map[int64]*history // of the fresh ones, by id
-	trouble   map[int64]int      // how often the site failed to answer for one, by id
+	trouble   map[int64]int      // how often one of them could not be read, by id
 	evidence  []flow.Change      // from pull requests
 	board     []flow.Change      // from the project
 	evident   bool               // evidence is complete
@@ -50,9 +51,11 @@ type reading struct {
 }
 
 // Poll implements [connector.Source]. It reads one repository after the other
-// and emits one batch for each page of the list of its issues. A repository that
-// cannot be read does not keep the others from it: its error is returned in the
-// end.
+// and emits one batch for each page of the list of its issues. What cannot be
+// read does not keep the rest from it, be it a repository, the project or an
+// issue: in the end a [*connector.PartialError] tells of it, as long as it lasts.
+// It is asked for again at least every five minutes and at most every 15 seconds,
+// or sooner where the site failed and did not refuse.
 func (s *Source) Poll(ctx context.Context, from connector.Cursor, emit func(connector.Batch) error) error {
 	at, err := s.start(from)
 	if err != nil {
@@ -70,26 +73,45 @@ func (s *Source) Poll(ctx context.Context, from connector.Cursor, emit func(conn
 		}
 		return refused
 	}}
+	p.seeBoard(ctx)
 	var broken []error
-	first := s.turn
+	var read []string // repositories
+	first, all := s.turn, s.allRest()
 	for k := range s.repos {
 		turn := (first + k) % len(s.repos)
-		err := p.read(ctx, s.repos[turn])
+		repo := s.repos[turn]
+		out := s.outageOf(repo)
+		if out.rests() && !all {
+			broken = append(broken, out.err)
+			continue
+		}
+		err := p.read(ctx, repo)
 		switch {
 		case refused != nil:
 			return refused
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err == nil:
+			*out = outage{}
+			read = append(read, repo)
 			continue
-		}
-		broken = append(broken, err)
-		if general(err) {
+		case general(err):
 			s.turn = turn // so that each has its turn, however tight a limit is
-			break
+			return err
 		}
+		out.failed(err, firstWait(err))
+		broken = append(broken, err)
 	}
-	return errors.Join(broken...)
+	if len(read) == 0 {
+		return errors.Join(broken...)
+	}
+	if err := p.retryMissing(ctx, read); err != nil {
+		return cmp.Or(refused, ctx.Err(), err)
+	}
+	if err := errors.Join(append(broken, p.stillMissing(), s.board.outage.err)...); err != nil {
+		return &connector.PartialError{Err: err}
+	}
+	return nil
 }
 
 // general reports whether an error is about more than one repository.
@@ -118,7 +140,7 @@ func (p *poll) read(ctx context.Context, repo string) error {
 		return err
 	}
 	for range maxPages {
-		r, err := p.prepare(ctx, repo, sc)
+		r, err := p.prepare(ctx, repo, sc, pos)
 		if err != nil {
 			return err
 		}
@@ -130,7 +152,7 @@ func (p *poll) read(ctx context.Context, repo string) error {
 }
 
 // prepare returns the page at the scan's place with everything that belongs to it.
-func (p *poll) prepare(ctx context.Context, repo string, sc *scan) (*reading, error) {
+func (p *poll) prepare(ctx context.Context, repo string, sc *scan, pos *position) (*reading, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -154,14 +176,16 @@ func (p *poll) prepare(ctx context.Context, repo string, sc *scan) (*reading, er
 		}
 		sc.reading = r
 	}
-	err := p.readTimelines(ctx, r, p.pathOf(repo))
+	err := p.readTimelines(ctx, r, p.pathOf(repo), pos)
 	if err == nil && !r.evident {
 		r.evidence, err = p.readEvidence(ctx, r.pulls, r.histories)
 		r.evident = err == nil
 	}
-	if err == nil && !r.boarded && p.project.Number != 0 && len(r.fresh) > 0 {
+	if err == nil && !r.boarded && p.hasBoard() && p.board.outage.err == nil && len(r.fresh) > 0 {
 		r.board, err = p.boardHistory(ctx, deref(r.fresh))
-		r.boarded = err == nil
+		if r.boarded = err == nil; outOfSight(err) {
+			p.forgetProject() // the next poll sees whether it is out of sight
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", repo, err)
@@ -177,19 +201,28 @@ func deref(list []*issue) []issue {
 	return all
 }
 
-// readTimelines reads those timelines of a page that have not been read yet.
-func (s *Source) readTimelines(ctx context.Context, r *reading, path string) error {
+// readTimelines reads those timelines of a page that have not been read yet. One
+// that fails again and again is noted as missing.
+func (p *poll) readTimelines(ctx context.Context, r *reading, path string, pos *position) error {
 	todo := slices.DeleteFunc(slices.Clone(r.fresh), func(is *issue) bool { return r.histories[is.ID] != nil })
 	var (
 		mu     sync.Mutex
 		next   int
-		failed error
 		group  sync.WaitGroup
+		failed error // of any kind
+		stop   bool
+		tries  int // that failed
 	)
+	room := maxMissing - p.cursor.missing()
+	for _, h := range r.histories {
+		if h.missing {
+			room--
+		}
+	}
 	take := func() *issue {
 		mu.Lock()
 		defer mu.Unlock()
-		if failed != nil || next == len(todo) {
+		if stop || tries >= maxTrouble || next == len(todo) {
 			return nil
 		}
 		next++
@@ -199,20 +232,28 @@ func (s *Source) readTimelines(ctx context.Context, r *reading, path string) err
 	size := func(is *issue) int {
 		mu.Lock()
 		defer mu.Unlock()
-		return max(maxPageSize>>r.trouble[is.ID], 10)
+		return max(maxPageSize>>r.trouble[is.ID], smallestPage)
 	}
 	for range min(readers, len(todo)) {
 		group.Go(func() {
 			for is := take(); is != nil; is = take() {
-				h, err := s.readTimeline(ctx, path, is.Number, size(is))
+				h, err := p.readTimeline(ctx, path, is.Number, size(is))
 				mu.Lock()
-				if err == nil {
+				switch {
+				case err == nil:
 					r.histories[is.ID] = h
-				} else if failed == nil {
-					failed = err
-				}
-				if statusOf(err) >= http.StatusInternalServerError {
+				case !ofOne(ctx, err):
+					failed, stop = err, true
+				default:
 					r.trouble[is.ID]++
+					known := slices.Contains(pos.Missing, is.Number)
+					if known || r.trouble[is.ID] >= patience && room > 0 {
+						if r.histories[is.ID] = (&history{missing: true}); !known {
+							room--
+						}
+					} else if tries++; failed == nil {
+						failed = aboutIssue(is.key(), err)
+					}
 				}
 				mu.Unlock()
 			}
@@ -261,6 +302,7 @@ func (p *poll) finish(repo string, sc *scan, pos *position, r *reading) (end boo
 	after.advance(r, &walk, seen, end, min(p.pageSize/2, room))
 	after.Seen = seen.encode(room)
 	p.cursor.Repos[repoID(repo)] = &after
+	after.NoBoard = after.NoBoard || p.hasBoard() && !r.boarded && len(r.fresh) > 0
 	batch.Cursor = p.cursor.encode()
 	if !filled {
 		batch.Progress = p.cursor.progress(r.reply.received)
@@ -295,7 +337,12 @@ func (p *poll) translate(repo string, r *reading, seen memory, pos *position) (b
 	t := translator{titles: p.titles, pulls: p.mentions}
 	for _, is := range r.fresh {
 		h := r.histories[is.ID]
-		if h.gone {
+		if h.missing {
+			pos.miss(is.Number)
+			seen[is.sum()] = is.updated()
+			continue
+		}
+		if pos.found(is.Number); h.gone {
 			continue
 		}
 		batch.Changes = append(batch.Changes, t.changes(is, h.events)...)

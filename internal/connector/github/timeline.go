@@ -20,6 +20,7 @@ type history struct {
 	refused []refusal
 	read    time.Time // when reading began
 	gone    bool      // the issue is not in the repository any more
+	missing bool      // it could not be read; the scan goes on without it
 }
 
 // events is a page of a timeline without the events that do not matter.
@@ -75,8 +76,9 @@ func (s *Source) elsewhere(r reply, path string) bool {
 }
 
 // readIssue reads a single issue. One that is not there, or not there any more,
-// has no changes, and nor has a pull request.
-func (s *Source) readIssue(ctx context.Context, repo string, number int) ([]flow.Change, error) {
+// has no changes, and nor has a pull request. The size is that of the pages of
+// its timeline.
+func (s *Source) readIssue(ctx context.Context, repo string, number, size int) ([]flow.Change, error) {
 	var is issue
 	path := s.pathOf(repo)
 	r, err := s.client.get(ctx, path+"/issues/"+strconv.Itoa(number), &is)
@@ -90,7 +92,7 @@ func (s *Source) readIssue(ctx context.Context, repo string, number int) ([]flow
 		return nil, nil
 	}
 	is.Repository = repo
-	h, err := s.readTimeline(ctx, path, number, maxPageSize)
+	h, err := s.readTimeline(ctx, path, number, size)
 	if err != nil {
 		return nil, fmt.Errorf("read timeline of %s: %w", issueKey(repo, number), err)
 	}

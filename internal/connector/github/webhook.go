@@ -421,7 +421,7 @@ func (s *Source) refetchIssue(ctx context.Context, hint string) ([]flow.Change, 
 	if !ok || err != nil || number <= 0 {
 		return nil, nil
 	}
-	return s.readIssue(ctx, repo, number)
+	return s.readIssue(ctx, repo, number, maxPageSize)
 }
 
 var (
