@@ -13,6 +13,10 @@ import (
 // transition: a tracker stamps its event and its board a little apart.
 const sameStep = 5 * time.Second
 
+// unsettled is how long after a step a snapshot may still show the status before
+// it. What it shows later is so.
+const unsettled = 2 * time.Minute
+
 // observe compares the statuses that are in sight with what the log says and
 // publishes the differences. A failure is shown and logged; what was seen until
 // then counts, for each item stands for itself.
@@ -101,8 +105,10 @@ func (w *watch) difference(o Observation) (flow.Change, bool) {
 		if at = now; !known.at.Before(w.began) {
 			return flow.Change{}, false
 		}
-	case at.Before(known.at), same(known.before, o.Status) && at.Sub(known.beforeAt).Abs() <= sameStep:
+	case at.Before(known.at):
 		return flow.Change{}, false
+	case same(known.before, o.Status) && at.Sub(known.beforeAt).Abs() <= sameStep && now.Sub(known.at) < unsettled:
+		return flow.Change{}, false // the next observation tells which it is
 	}
 	id := fmt.Sprintf("%s:observed:%s:%d", o.ID, cmp.Or(o.Status.ID, o.Status.Name, "none"), at.UnixMilli())
 	if at.Equal(known.at) {

@@ -95,8 +95,10 @@ func TestObserve(t *testing.T) {
 			seen("1", "done", at.Add(time.Minute)), "1:observed:DONE:946598460000 1m ready → done"},
 		{"deleted lately", &known{named("ready"), at}, []flow.Change{{ID: "a", Container: "PAY", Item: "1", At: at.Add(time.Minute), Kind: flow.Deleted}},
 			seen("1", "done", at.Add(time.Hour)), ""},
-		{"passed a moment before", nil, []flow.Change{step("a", "1", "ready", at), step("b", "1", "done", at.Add(2*time.Second))},
-			seen("1", "ready", at.Add(4*time.Second)), ""},
+		{"passed a moment before", nil, []flow.Change{step("a", "1", "ready", begin.Add(-4*time.Second)), step("b", "1", "done", begin.Add(-2*time.Second))},
+			seen("1", "ready", begin), ""},
+		{"came back to it at once, long ago", nil, []flow.Change{step("a", "1", "ready", at), step("b", "1", "done", at.Add(2*time.Second))},
+			seen("1", "ready", at.Add(4*time.Second)), "1:observed:READY:946598404000 4s done → ready"},
 		{"came back to it", nil, []flow.Change{step("a", "1", "ready", at), step("b", "1", "done", at.Add(2*time.Second))},
 			seen("1", "ready", at.Add(6*time.Second)), "1:observed:READY:946598406000 6s done → ready"},
 		{"published after it was seen", nil, []flow.Change{step("a", "1", "done", begin)}, seen("1", "ready", time.Time{}), ""},
@@ -142,6 +144,37 @@ func TestObserve(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What a snapshot shows of a moment before is of no account at first. Where it
+// stays so, a delivery was lost.
+func TestObservePersists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		start := time.Now()
+		cfg := m.config(board{
+			func(_ context.Context, _ connector.Cursor, emit func(connector.Batch) error) error {
+				return emit(connector.Batch{Changes: []flow.Change{
+					step("a", "1", "doing", start.Add(-2*time.Second)), step("b", "1", "done", start.Add(-time.Second)),
+				}})
+			},
+			func(_ context.Context, see func(connector.Observation)) error {
+				see(seen("1", "doing", start))
+				return nil
+			},
+		})
+		cfg.Overlaps, cfg.PollInterval = true, 30*time.Second
+		stop := begin(t, connector.NewRunner(cfg))
+		time.Sleep(time.Minute)
+		if len(m.ids()) != 2 {
+			t.Errorf("published %v", m.ids())
+		}
+		time.Sleep(2 * time.Minute)
+		if ids := m.ids(); len(ids) != 3 || !strings.HasPrefix(ids[2], "1:observed:DOING:") {
+			t.Errorf("published %v", ids)
+		}
+		stop()
+	})
 }
 
 func sequenced(c flow.Change, n int64) flow.Change { c.Sequence = n; return c }

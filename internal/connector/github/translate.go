@@ -24,6 +24,10 @@ const (
 // mention is the kind of an event that may be evidence of a pull request.
 const mention = "cross-referenced"
 
+// sameClosing is how far the time of an issue's closing and that of the event are
+// apart at most for the reason of the one to be that of the other.
+const sameClosing = time.Second
+
 // clockSlip is how far the time of an issue's closing and that of the event may
 // be apart and still be of one closing.
 const clockSlip = time.Minute
@@ -35,7 +39,7 @@ func issueKey(repo string, number int) string { return repo + "#" + strconv.Itoa
 // changes returns the item's birth and then one change for each event that
 // matters, oldest first.
 func (t *translator) changes(is *issue, events []event) []flow.Change {
-	events = ordered(events)
+	events = is.explained(ordered(events))
 	item := is.item()
 	all := make([]flow.Change, 1, 1+len(events))
 	all[0] = flow.Change{
@@ -86,6 +90,19 @@ func ordered(events []event) []event {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt.Time), cmp.Compare(a.ID, b.ID))
 	})
 	return slices.CompactFunc(sorted, func(a, b event) bool { return a.ID != 0 && a.ID == b.ID })
+}
+
+// explained leaves out a closing without a reason, and what follows it, that is
+// newer than what is known of the issue, whose reason it takes: the issue has
+// changed since and is read again.
+func (is *issue) explained(events []event) []event {
+	k := slices.IndexFunc(events, func(e event) bool {
+		return e.Event == "closed" && e.StateReason == "" && !is.UpdatedAt.IsZero() && e.CreatedAt.After(is.UpdatedAt.Time)
+	})
+	if k < 0 {
+		return events
+	}
+	return events[:k]
 }
 
 // unique leaves out what repeats an id: a pull request may mention an issue
@@ -180,8 +197,11 @@ func (v *voyage) translate(is *issue, e *event, index int) (f flow.FieldChange, 
 	switch e.Event {
 	case "closed":
 		reason := e.StateReason
-		if index == v.lastClosing && is.State == stateClosed {
-			reason = cmp.Or(reason, is.StateReason) // older events do not tell
+		// Older events do not tell. What the issue tells is of its last closing
+		// alone: such an event that is read only after the issue was closed again
+		// has no reason, and none is guessed.
+		if index == v.lastClosing && is.State == stateClosed && e.CreatedAt.Sub(is.ClosedAt.Time).Abs() <= sameClosing {
+			reason = cmp.Or(reason, is.StateReason)
 		}
 		return v.turn(e, stateClosed, reason), true
 	case "reopened":

@@ -96,6 +96,28 @@ func TestTranslate(t *testing.T) {
 			},
 		},
 		{
+			name: "the reason is that of another closing", issue: closed,
+			events: []string{`{"id":1,"event":"closed","created_at":"2026-03-08T09:59:58Z"}`},
+			want:   []string{"501:1 08T09:59:58 1 STATE open>closed"},
+		},
+		{
+			name: "the reason is not that of a conversion", issue: closed,
+			events: []string{
+				`{"id":1,"event":"closed","created_at":"2026-03-08T10:00:00Z"}`,
+				`{"id":2,"event":"converted_to_discussion","created_at":"2026-03-08T10:00:05Z"}`,
+			},
+			want: []string{"501:1 08T10:00:00 1 STATE open>closed", "501:2 08T10:00:05 2 STATE closed>closed/not_planned"},
+		},
+		{
+			name: "a closing whose reason is not known yet", issue: testIssue,
+			events: []string{
+				`{"id":1,"event":"renamed","created_at":"2026-03-09T09:00:01Z","rename":{"from":"Old","to":"Now"}}`,
+				`{"id":2,"event":"closed","created_at":"2026-03-09T09:00:02Z"}`,
+				`{"id":3,"event":"reopened","created_at":"2026-03-09T09:00:03Z"}`,
+			},
+			want: []string{"501:1 09T09:00:01 1"},
+		},
+		{
 			name: "closed without an event", issue: closed,
 			want: []string{"501:closed:1772964000 08T10:00:00 0 STATE open>closed/not_planned"},
 		},
