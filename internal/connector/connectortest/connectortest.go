@@ -80,7 +80,8 @@ const (
 )
 
 // A Tracker is one tracker with a driver. Its functions end the test where they
-// fail. The instants are of whole seconds and never go back.
+// fail. The instants are of whole seconds and never go back. A fake that tells the
+// time in its answers (Date) tells the newest of them: nothing happens long ago.
 type Tracker struct {
 	// New returns a source that remembers nothing, as after a restart.
 	New func(o Options) connector.Source

@@ -54,8 +54,15 @@ func (k *kit) oneSecond() {
 		}
 	}
 	for _, o := range []Options{{}, k.few()} {
-		r := k.all(o)
+		s := k.source(o)
+		r := k.ok(k.poll(s, nil))
 		k.expect(k.union(r, k.ok(k.poll(k.source(o), r.cursor))))
+		for _, item := range items { // in the second in which it was read
+			k.move(item)
+		}
+		if problems := k.compare(k.union(r, k.ok(k.poll(s, r.cursor)))); len(problems) > 0 {
+			k.fail("items were moved once more in the second of the last poll, which has read them (what is as old as the tracker's clock may change without another time of update: read it again):\n%s", strings.Join(problems, "\n"))
+		}
 	}
 }
 

@@ -62,6 +62,7 @@ var brokenSources = map[string][2]string{
 	"makes new ids after a while":                  {"idle", "want no new fact"},
 	"leaves a goroutine":                           {"cancel", "a goroutine is left behind"},
 	"loses the order within a second":              {"one second", "order of At, Sequence, ID"},
+	"takes a second for over":                      {"one second", "once more in the second"},
 	"counts rows":                                  {"change while paging", "missing"},
 	"reads the newest histories only":              {"long history", "missing"},
 	"waits by itself":                              {"rate limit", "Poll has not returned"},

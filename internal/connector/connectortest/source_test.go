@@ -103,7 +103,7 @@ func (s *source) Poll(ctx context.Context, from connector.Cursor, emit func(conn
 			at.After = fmt.Sprintf("%d.%09d", last.Updated, last.ID)
 			if next == "" && s.broken == "reads an overlap item by item" {
 				at.After = strconv.FormatInt(last.Updated-3600, 10)
-			} else if next == "" {
+			} else if next == "" && s.broken != "takes a second for over" {
 				at.After = strconv.FormatInt(last.Updated, 10) // that second again
 			}
 		}

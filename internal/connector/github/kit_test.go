@@ -1,6 +1,7 @@
 package github
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -40,6 +41,18 @@ func TestKit(t *testing.T) {
 // drive makes a site with a driver for the kit.
 func drive(t testing.TB, o FakeOptions) *connectortest.Tracker {
 	const repo = "acme/api"
+	var mu sync.Mutex
+	clock := time.Now()
+	o.Now = func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return clock
+	}
+	tick := func(at time.Time) {
+		mu.Lock()
+		defer mu.Unlock()
+		clock = at
+	}
 	f := NewFake(o)
 	f.AddRepo(repo)
 	f.AddLabel(repo, "urgent")
@@ -66,6 +79,7 @@ func drive(t testing.TB, o FakeOptions) *connectortest.Tracker {
 			return s
 		},
 		Create: func(at time.Time, _ flow.Value) string {
+			tick(at)
 			id := f.Create(at, repo, "Item", CreateOptions{})
 			f.Assign(at, id, "kit-assignee")
 			f.Label(at, id, "urgent")
@@ -73,6 +87,7 @@ func drive(t testing.TB, o FakeOptions) *connectortest.Tracker {
 			return id
 		},
 		Move: func(at time.Time, item string, status flow.Value) {
+			tick(at)
 			if status.Name == "closed" {
 				f.Close(at, item, "completed")
 			} else {
@@ -81,6 +96,7 @@ func drive(t testing.TB, o FakeOptions) *connectortest.Tracker {
 			note(item)
 		},
 		Delete: func(at time.Time, item string) {
+			tick(at)
 			f.Delete(at, item)
 			note(item)
 		},

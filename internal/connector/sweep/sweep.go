@@ -92,7 +92,8 @@ func Poll(ctx context.Context, t Tracker, scopes []string, from connector.Cursor
 			at.Windows[scope] = w
 			done += len(p.Rows)
 			batch := connector.Batch{Changes: changes, Progress: connector.Progress{Done: done, Total: done + p.Total - len(p.Rows)}}
-			if batch.Cursor, _ = json.Marshal(at); ctx.Err() == nil && !bytes.Equal(batch.Cursor, from) {
+			batch.Cursor, _ = json.Marshal(at)
+			if news := len(changes) > 0 || !bytes.Equal(batch.Cursor, from); news && ctx.Err() == nil {
 				from = batch.Cursor
 				err = errors.Join(emit(batch), err)
 			}

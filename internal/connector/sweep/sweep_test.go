@@ -141,6 +141,35 @@ func quiet(items map[int][]int64, last int) *tracker {
 	return &tracker{now: time.Unix(1_800_000_000, 0), items: items, last: last, meanwhile: func() {}, fails: func() bool { return false }}
 }
 
+// TestStillClock updates an item that was read, while the clock stands or is not
+// told: the cursor stays what it was.
+func TestStillClock(t *testing.T) {
+	const at = 1_800_000_000
+	for _, now := range []time.Time{{}, time.Unix(at, 0)} {
+		tr := quiet(map[int][]int64{1: {at}}, 1)
+		tr.now = now
+		var cursor connector.Cursor
+		told := map[string]bool{}
+		poll := func() {
+			if err := sweep.Poll(t.Context(), tr, []string{"a"}, cursor, func(b connector.Batch) error {
+				for _, c := range b.Changes {
+					told[c.ID] = true
+				}
+				cursor = b.Cursor
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		poll()
+		tr.items[1] = append(tr.items[1], at)
+		poll()
+		if !told["1:1"] {
+			t.Errorf("at %s: an update of the same second is lost", now)
+		}
+	}
+}
+
 func TestCensus(t *testing.T) {
 	tr := quiet(map[int][]int64{1: {5}, 2: {9}, 7: {1}, 8: {1}, 9: {3}}, 9)
 	var live []string
