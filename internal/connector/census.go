@@ -40,7 +40,7 @@ func (t *timetable) due() bool { return !t.next.IsZero() && !time.Now().Before(t
 // done sets the time of the next census, sooner after a failure.
 func (t *timetable) done(err error) {
 	wait := t.every
-	if err != nil {
+	if err != nil && len(listed(err)) == 0 {
 		wait = min(wait, 15*time.Minute)
 	}
 	t.next = time.Now().Add(wait)
@@ -59,14 +59,17 @@ func (r *Runner) census(ctx context.Context) error {
 	r.setBusy(true)
 	defer r.setBusy(false)
 	gone, back, err := r.compare(ctx)
+	counts := err == nil || len(listed(err)) > 0
 	r.mu.Lock()
 	removed := maps.Clone(r.state.removed)
 	r.mu.Unlock()
-	if err == nil {
+	if counts {
 		known := func(c flow.Change) bool { _, ok := removed[c.Item]; return ok }
 		gone, back = slices.DeleteFunc(gone, known), slices.DeleteFunc(back, known)
 		t := &intake{Runner: r}
-		err = t.take(ctx, Batch{Changes: slices.Concat(gone, back)})
+		if failed := t.take(ctx, Batch{Changes: slices.Concat(gone, back)}); failed != nil {
+			counts, err = false, failed
+		}
 		t.end()
 	}
 	if err != nil {
@@ -77,29 +80,36 @@ func (r *Runner) census(ctx context.Context) error {
 	}
 	r.mu.Lock()
 	r.state.censusError = ""
-	if err == nil {
+	if counts {
 		r.state.lastCensus = time.Now()
 		maps.DeleteFunc(r.state.removed, func(item string, _ struct{}) bool { _, ok := removed[item]; return ok })
-	} else {
+	}
+	if err != nil {
 		r.state.censusError = shorten(err.Error())
 	}
 	r.mu.Unlock()
 	switch {
-	case err != nil:
+	case !counts:
 		r.cfg.Logger.Warn("census did not count", failure(err)...)
-	case len(gone)+len(back) > 0:
+	case err != nil:
+		r.cfg.Logger.Warn("census counts for a part", failure(err)...)
+	}
+	if counts && len(gone)+len(back) > 0 {
 		r.cfg.Logger.Info("census found differences", "vanished", len(gone), "reappeared", len(back))
 	}
 	return err
 }
 
-// compare lists what exists and returns what vanished and what came back.
+// compare lists what exists and returns what vanished and what came back. With a
+// [*PartialError] it does so for what was listed.
 func (r *Runner) compare(ctx context.Context) (gone, back []flow.Change, err error) {
 	// What is known is taken before the census begins, so that an item born
 	// during it cannot seem to have vanished.
 	present, absent := collect(r.cfg.Facts.Present, r.cfg.Name), collect(r.cfg.Facts.Absent, r.cfg.Name)
 	live, err := r.list(ctx)
-	if err != nil {
+	if part := listed(err); len(part) > 0 {
+		maps.DeleteFunc(present, func(_, container string) bool { return !slices.Contains(part, container) })
+	} else if err != nil {
 		return nil, nil, err
 	}
 	at := time.Now().UTC().Truncate(time.Millisecond)
@@ -134,7 +144,7 @@ func (r *Runner) compare(ctx context.Context) (gone, back []flow.Change, err err
 	byItem := func(a, b flow.Change) int { return cmp.Compare(a.Item, b.Item) }
 	slices.SortFunc(gone, byItem)
 	slices.SortFunc(back, byItem)
-	return gone, back, nil
+	return gone, back, err
 }
 
 // found returns a change that a census detected.
@@ -149,6 +159,14 @@ func (r *Runner) found(at time.Time, what string, kind flow.Kind, item, containe
 		Kind:        kind,
 		Approximate: true,
 	}
+}
+
+// listed returns the containers that a census listed nevertheless.
+func listed(err error) []string {
+	if part, ok := errors.AsType[*PartialError](err); ok {
+		return part.Listed
+	}
+	return nil
 }
 
 // list takes the census and turns a panic into an error.

@@ -163,6 +163,58 @@ func TestCensusIsRefused(t *testing.T) {
 	}
 }
 
+// A census in part counts for the containers that it listed, and for them as a
+// whole one does.
+func TestCensusInPart(t *testing.T) {
+	for name, test := range map[string]struct {
+		listed []string
+		live   []string
+		want   []string // deleted
+		err    string
+	}{
+		"one vanished":     {[]string{"PAY", "EMPTY"}, []string{"1"}, []string{"2"}, "read in part: broken"},
+		"nothing vanished": {[]string{"PAY"}, []string{"1", "2"}, nil, "read in part: broken"},
+		"nothing listed":   {nil, []string{"1"}, nil, "read in part: broken"},
+		"lost permission":  {[]string{"PAY", "PLAT"}, nil, nil, "no item in sight of 4 known: looks like lost permission"},
+		"an empty one":     {[]string{"EMPTY"}, nil, nil, "read in part: broken"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMemory()
+				m.present["1"], m.present["2"], m.present["3"], m.present["4"] = "PAY", "PAY", "PLAT", "PLAT"
+				m.onPublish = func(cs []flow.Change) (int, error) {
+					for _, c := range cs {
+						delete(m.present, c.Item)
+					}
+					return len(cs), nil
+				}
+				taken := 0
+				cfg := m.config(counted{none, func(_ context.Context, live func(connector.Item)) error {
+					taken++
+					for _, id := range test.live {
+						live(connector.Item{ID: id, Container: "PAY"})
+					}
+					return &connector.PartialError{Err: errBroken, Listed: test.listed}
+				}})
+				cfg.CensusInterval = 2 * time.Hour
+				r := connector.NewRunner(cfg)
+				run(t, r, 6*time.Hour)
+				var deleted []string
+				for _, c := range m.published {
+					deleted = append(deleted, c.Item)
+				}
+				if diff := cmp.Diff(test.want, deleted); diff != "" {
+					t.Errorf("deleted (-want +got):\n%s", diff)
+				}
+				counts := strings.HasPrefix(test.err, "read in part") && test.listed != nil
+				if s := r.Status(); s.CensusError != "census: "+test.err || s.LastCensus.IsZero() == counts || counts != (taken <= 3) {
+					t.Errorf("%d censuses, status %+v", taken, s)
+				}
+			})
+		})
+	}
+}
+
 // A census that fails counts for nothing, does not stop the polls, and heeds
 // the tracker's rate limit.
 func TestCensusFails(t *testing.T) {

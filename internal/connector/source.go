@@ -92,7 +92,9 @@ type TypeLister interface {
 // Runner sees which have gone.
 type Censor interface {
 	// Census calls live for each item that exists and is in sight. On an error
-	// the census counts for nothing.
+	// the census counts for nothing. A [*PartialError] that names what was listed
+	// lets it count for the items of those containers; only a source whose items
+	// never move to another container with the same id may return one.
 	Census(ctx context.Context, live func(Item)) error
 }
 
@@ -212,7 +214,12 @@ func (e *ConfigError) Unwrap() error { return e.Err }
 // repositories, could not be read, and that everything else was. The Runner shows
 // it as a failure and goes on at the poll interval; it is the source that asks
 // for the part less often.
-type PartialError struct{ Err error }
+type PartialError struct {
+	Err error
+	// Listed are the containers that a census listed whole, by the names that
+	// changes have; the items of others are not judged.
+	Listed []string
+}
 
 func (e *PartialError) Error() string { return fmt.Sprintf("read in part: %v", e.Err) }
 func (e *PartialError) Unwrap() error { return e.Err }

@@ -35,8 +35,9 @@ type Status struct {
 	// RateLimitRemaining is valid where RateLimitKnown.
 	RateLimitRemaining float64
 	RateLimitKnown     bool
-	LastCensus         time.Time // end of the last census that counted; zero: none
-	// CensusError says why the last census did not count; empty where it did.
+	LastCensus         time.Time // end of the last census that counted, be it for a part; zero: none
+	// CensusError says why the last census did not count, or not for all; empty
+	// where it did.
 	CensusError string
 	// Hints counts the items that webhooks named and that are still to be read.
 	Hints int

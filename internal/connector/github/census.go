@@ -2,6 +2,7 @@ package github
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/flowmetrics/flowmetrics/internal/connector"
@@ -9,15 +10,18 @@ import (
 
 // counting is a census under way.
 type counting struct {
-	items map[int64]connector.Item // by id: entries at the edge of a page are listed twice
-	repo  int                      // index of the repository at hand
-	walk  walk
+	items    map[int64]connector.Item // by id: entries at the edge of a page are listed twice
+	repo     int                      // index of the repository at hand
+	walk     walk
+	failures int      // of the repository at hand, in a row
+	listed   []string // repositories that were listed whole
+	broken   []error  // of those that could not be listed
 }
 
 // Census implements [connector.Censor]. A census that failed goes on where it
-// stopped: what was in sight then counts as being in sight. It walks in the
-// order of updates as the scan does, because there an issue that disappears
-// meanwhile pulls no other past the reader.
+// stopped: what was in sight then counts as being in sight. It goes on without a
+// repository that is refused, or fails again and again, and counts for the others:
+// an issue that moves to another repository is another issue there.
 func (s *Source) Census(ctx context.Context, live func(connector.Item)) error {
 	if s.counting == nil {
 		s.counting = &counting{items: make(map[int64]connector.Item)}
@@ -25,29 +29,53 @@ func (s *Source) Census(ctx context.Context, live func(connector.Item)) error {
 	c := s.counting
 	for c.repo < len(s.repos) {
 		repo := s.repos[c.repo]
-		end := false
-		for pages := 0; !end; pages++ {
-			if pages == maxPages {
-				return fmt.Errorf("repository %s: its list has more than %d pages", repo, maxPages)
-			}
-			l, err := s.list(ctx, repo, &c.walk)
-			if err != nil {
+		switch err := s.countRepo(ctx, repo, c); {
+		case err == nil:
+			c.listed = append(c.listed, repo)
+		case ctx.Err() != nil || general(err):
+			return err
+		default:
+			if c.failures++; firstWait(err) == afterFailure && c.failures < patience {
 				return err
 			}
-			for k := range l.entries {
-				if is := &l.entries[k]; is.PullRequest == nil {
-					c.items[is.ID] = is.live()
-				}
-			}
-			end = c.walk.advance(l)
+			c.broken = append(c.broken, err)
 		}
-		c.repo, c.walk = c.repo+1, walk{}
+		c.repo, c.walk, c.failures = c.repo+1, walk{}, 0
 	}
 	s.counting = nil
+	err := errors.Join(c.broken...)
+	if len(c.listed) == 0 {
+		return err
+	}
 	for _, item := range c.items {
 		live(item)
 	}
+	if err != nil {
+		return &connector.PartialError{Err: err, Listed: c.listed}
+	}
 	return nil
+}
+
+// countRepo lists a repository from where the census is. It walks in the order of
+// updates as the scan does, because there an issue that disappears meanwhile pulls
+// no other past the reader.
+func (s *Source) countRepo(ctx context.Context, repo string, c *counting) error {
+	for range maxPages {
+		l, err := s.list(ctx, repo, &c.walk)
+		if err != nil {
+			return err
+		}
+		c.failures = 0
+		for k := range l.entries {
+			if is := &l.entries[k]; is.PullRequest == nil {
+				c.items[is.ID] = is.live()
+			}
+		}
+		if c.walk.advance(l) {
+			return nil
+		}
+	}
+	return fmt.Errorf("repository %s: its list has more than %d pages", repo, maxPages)
 }
 
 // live is what a census tells of an issue.

@@ -293,3 +293,47 @@ func TestProjectOutOfSight(t *testing.T) {
 		}
 	})
 }
+
+// TestCensusInPart: a repository that cannot be listed keeps no deletion in the
+// others from being seen.
+func TestCensusInPart(t *testing.T) {
+	b := newBench(t, FakeOptions{PageSize: 2}, "acme/api", "acme/private", "acme/web")
+	for _, repo := range b.config.Repos {
+		b.world(repo, 5)
+	}
+	status := map[string]int{"acme/private/issues": http.StatusNotFound}
+	b.refusing(status)
+	s := b.source()
+	census := func() (map[string]int, error) {
+		live := map[string]int{}
+		err := s.Census(t.Context(), func(i connector.Item) { live[i.Container]++ })
+		return live, err
+	}
+	partly := func(live map[string]int, err error) {
+		t.Helper()
+		var part *connector.PartialError
+		if !errors.As(err, &part) || statusOf(err) != status["acme/private/issues"] {
+			t.Fatalf("got %v", err)
+		}
+		if got := strings.Join(part.Listed, " "); got != "acme/api acme/web" || live["acme/api"] != 5 || live["acme/web"] != 5 {
+			t.Errorf("listed %s, in sight %v", got, live)
+		}
+	}
+	partly(census())
+	status["acme/private/issues"] = http.StatusBadGateway // which may pass
+	for range patience - 1 {
+		if live, err := census(); len(live) > 0 || statusOf(err) != http.StatusBadGateway || isError[*connector.PartialError](err) {
+			t.Errorf("in sight %v, %v", live, err)
+		}
+	}
+	partly(census())
+	clear(status)
+	status["/issues"] = http.StatusForbidden
+	if live, err := census(); len(live) > 0 || err == nil || isError[*connector.PartialError](err) {
+		t.Errorf("in sight %v, %v", live, err)
+	}
+	clear(status)
+	if live, err := census(); err != nil || live["acme/private"] != 5 || live["acme/api"] != 5 {
+		t.Errorf("in sight %v, %v", live, err)
+	}
+}
