@@ -116,7 +116,8 @@ func (c *checkCmd) ask(ctx context.Context, env *environment, policy *flow.Polic
 	censor, able := source.(connector.Censor)
 	counted := able && c.Count && len(tallies) > 0
 	if counted {
-		err = c.count(ctx, env, s.Name, censor, tallies, out)
+		observer, _ := source.(connector.Observer)
+		err = c.count(ctx, env, s.Name, censor, observer, tallies, out)
 		// That the time or the requests do not suffice says nothing against the source.
 		limited, isLimited := errors.AsType[*connector.RateLimitError](err)
 		switch {
@@ -137,12 +138,20 @@ func (c *checkCmd) ask(ctx context.Context, env *environment, policy *flow.Polic
 	return nil
 }
 
-// count lists the items in sight and gives each to every tally.
-func (c *checkCmd) count(ctx context.Context, env *environment, name string, censor connector.Censor, tallies []*tally, out *surveyed) error {
+// count lists the items in sight and gives each to every tally, with the status
+// that an observer sees where the list has none.
+func (c *checkCmd) count(ctx context.Context, env *environment, name string, censor connector.Censor, observer connector.Observer, tallies []*tally, out *surveyed) error {
 	var n atomic.Int64
 	defer env.counting(name, &n)()
-	err := censor.Census(ctx, func(item connector.Item) {
+	statuses, err := observeAll(ctx, observer)
+	if err != nil {
+		return err
+	}
+	err = censor.Census(ctx, func(item connector.Item) {
 		n.Add(1)
+		if item.Status.IsZero() {
+			item.Status = statuses[item.ID]
+		}
 		for _, t := range tallies {
 			t.add(&item)
 		}
@@ -151,6 +160,21 @@ func (c *checkCmd) count(ctx context.Context, env *environment, name string, cen
 		out.Items = new(int(n.Load()))
 	}
 	return err
+}
+
+// observeAll returns the statuses in sight, by item. The observer may be nil.
+func observeAll(ctx context.Context, observer connector.Observer) (map[string]flow.Value, error) {
+	statuses := map[string]flow.Value{}
+	for more := observer != nil; more; {
+		more = false
+		err := observer.Observe(ctx, func(o connector.Observation) {
+			statuses[o.ID], more = o.Status, true
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return statuses, nil
 }
 
 // counting shows on the standard error that counting takes its time, until the

@@ -38,7 +38,7 @@ func (s *stub) Census(ctx context.Context, live func(connector.Item)) error {
 }
 
 // examine checks a stub that stands for a source of GitHub.
-func examine(t *testing.T, cfg *config.Config, source *stub) (text, progress string) {
+func examine(t *testing.T, cfg *config.Config, source connector.Source) (text, progress string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	c := checkCmd{Count: true, Timeout: 2 * time.Minute}
@@ -95,6 +95,62 @@ func TestSurvey(t *testing.T) {
 				t.Errorf("printed\n%s%s\nwant\n%s", text, progress, want)
 			}
 		})
+	}
+}
+
+// A boarded is a stub with a board, whose statuses it tells some at a time.
+type boarded struct {
+	stub
+	pages [][]connector.Observation
+	fail  error // in the end
+}
+
+func (*boarded) Statuses(context.Context) ([]flow.Value, error) {
+	return []flow.Value{{ID: "1", Name: "Todo"}, {ID: "2", Name: "Shipping"}, {ID: "3", Name: "In progress"}, {ID: "4", Name: "Parked"}}, nil
+}
+
+func (b *boarded) Observe(_ context.Context, seen func(connector.Observation)) error {
+	if len(b.pages) == 0 {
+		return b.fail
+	}
+	for _, o := range b.pages[0] {
+		seen(o)
+	}
+	b.pages = b.pages[1:]
+	return nil
+}
+
+func (b *boarded) Census(_ context.Context, live func(connector.Item)) error {
+	for _, id := range []string{"1", "2", "3", "4"} {
+		live(connector.Item{ID: id, Container: "acme/api", Labels: []string{"team-a"}})
+	}
+	return nil
+}
+
+// TestStatusesOfABoard sees that items count for the statuses that are observed.
+func TestStatusesOfABoard(t *testing.T) {
+	cfg := parse(t, "    statuses: {new: [Todo]}")
+	on := func(item string, status flow.Value) connector.Observation {
+		return connector.Observation{Item: connector.Item{ID: item, Status: status}}
+	}
+	pages := [][]connector.Observation{
+		{on("1", flow.Value{ID: "2", Name: "Shipping"}), on("9", flow.Value{ID: "2", Name: "Shipping"})}, // the list does not have the other
+		{on("2", flow.Value{ID: "2", Name: "Shipping"}), on("3", flow.Value{ID: "3", Name: "In progress"}), on("4", flow.Value{})},
+	}
+	text, _ := examine(t, cfg, &boarded{pages: pages})
+	for _, want := range []string{
+		"  status  Shipping (id:2)     UNMAPPED, items in it keep their previous state  2 items\n",
+		"  status  In progress (id:3)  UNMAPPED, items in it keep their previous state   1 item  guess: active\n",
+		"  status  Parked (id:4)       UNMAPPED, items in it keep their previous state  0 items  guess: waiting\n",
+		": 4 items in sight\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("printed\n%s\nwant\n%s", text, want)
+		}
+	}
+	text, _ = examine(t, cfg, &boarded{pages: pages, fail: &connector.RateLimitError{Err: errors.New("403 Forbidden")}})
+	if !strings.Contains(text, "items are not counted: rate limited: 403 Forbidden\n") || strings.Contains(text, "2 items") {
+		t.Errorf("printed\n%s", text)
 	}
 }
 

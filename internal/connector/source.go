@@ -115,7 +115,8 @@ type Observer interface {
 	// Observe calls seen for each item whose status is in sight now. The zero
 	// status says that the item has none (any more): an item whose status cannot be
 	// seen is left out. It decides by itself whether it is time to look again, and
-	// otherwise returns nil at once.
+	// otherwise returns nil at once. What is too much for one call is told by those
+	// that follow, until one tells nothing.
 	// The Runner calls it after each poll that succeeded, never during one.
 	Observe(ctx context.Context, seen func(Observation)) error
 }

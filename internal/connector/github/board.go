@@ -16,7 +16,7 @@ import (
 const (
 	boardFor  = time.Hour   // the board's options are good for so long
 	boardAnew = time.Minute // and for so long where one turns up that is not among them
-	// itemPages is how many pages one Observe lists at most, the rest next time.
+	// itemPages is how many pages one Observe lists at most, the next one goes on.
 	itemPages = 20
 	// perPage is the time that each page of the board costs until the next listing.
 	perPage     = 15 * time.Second
@@ -40,6 +40,7 @@ type board struct {
 
 	next  time.Time // when to list the items again
 	after string    // where an unfinished listing goes on
+	pages int       // of it, so far
 }
 
 // A project is a board as far as it matters.
@@ -260,15 +261,14 @@ func present(base flow.Change, status *graphStatus) flow.Change {
 }
 
 // Observe implements [connector.Observer]: it lists what is on the board. A
-// listing that is long or fails goes on where it stopped. After so many pages it
-// rests for a quarter of a minute each, and at least for a minute.
+// listing that is long or fails goes on where it stopped. Once it is complete it
+// rests for a quarter of a minute for each page, and at least for a minute.
 func (s *Source) Observe(ctx context.Context, seen func(connector.Observation)) error {
 	b := &s.board
 	if !s.hasBoard() || b.outage.err != nil || time.Now().Before(b.next) {
 		return nil // of an outage Poll tells
 	}
-	pages := 0
-	for pages < itemPages {
+	for range itemPages {
 		more, err := s.observePage(ctx, seen)
 		if err != nil {
 			if _, answered := errors.AsType[*graphError](err); answered {
@@ -276,12 +276,11 @@ func (s *Source) Observe(ctx context.Context, seen func(connector.Observation)) 
 			}
 			return s.boardError(err)
 		}
-		pages++
-		if !more {
-			break
+		if b.pages++; !more {
+			b.next, b.pages = time.Now().Add(max(observePace, time.Duration(b.pages)*perPage)), 0
+			return nil
 		}
 	}
-	b.next = time.Now().Add(max(observePace, time.Duration(pages)*perPage))
 	return nil
 }
 

@@ -255,16 +255,17 @@ func TestObservePaces(t *testing.T) {
 			f.SetStatus(fakeDay(3), f.Create(fakeDay(3), "acme/api", "More", CreateOptions{}), "Todo", false)
 		}
 		passes(time.Minute, 20)
-		passes(299*time.Second, 0)
-		passes(time.Second, 6)
-		passes(89*time.Second, 0)
+		passes(0, 6)
+		passes(389*time.Second, 0)
 		time.Sleep(time.Second)
 		if seen := observe(t, s); len(seen) != 40 {
 			t.Errorf("a part of the listing holds %d items", len(seen))
 		}
-		time.Sleep(5 * time.Minute)
 		if seen := observe(t, s); len(seen) != 12 {
 			t.Errorf("the rest of the listing holds %d items", len(seen))
+		}
+		if seen := observe(t, s); len(seen) != 0 {
+			t.Errorf("a listing that is complete goes on with %d items", len(seen))
 		}
 	})
 }
