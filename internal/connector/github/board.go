@@ -58,7 +58,7 @@ func (p *project) statusNamed(name string) flow.Value {
 			return v
 		}
 	}
-	return flow.Value{Name: cleanText(name, flow.MaxText)}
+	return flow.Value{Name: connector.CleanText(name, flow.MaxText)}
 }
 
 func (p *project) has(name string) bool {
@@ -105,7 +105,7 @@ func (s *Source) loadProject(ctx context.Context, age time.Duration) (*project, 
 	}
 	p := &project{id: data.Owner.Project.ID, field: data.Owner.Project.Field.ID}
 	for _, o := range data.Owner.Project.Field.Options {
-		p.statuses = append(p.statuses, flow.Value{ID: o.ID, Name: cleanText(o.Name, flow.MaxText)})
+		p.statuses = append(p.statuses, flow.Value{ID: o.ID, Name: connector.CleanText(o.Name, flow.MaxText)})
 	}
 	s.board.mu.Lock()
 	s.board.known, s.board.knownAt = p, time.Now()
@@ -247,7 +247,7 @@ func (g *graphStatus) value() flow.Value {
 	if g == nil {
 		return flow.Value{}
 	}
-	return flow.Value{ID: cleanText(g.OptionID, flow.MaxText), Name: cleanText(g.Name, flow.MaxText)}
+	return flow.Value{ID: connector.CleanText(g.OptionID, flow.MaxText), Name: connector.CleanText(g.Name, flow.MaxText)}
 }
 
 // present returns the change that an item came to have its present status. It

@@ -348,7 +348,7 @@ func (c *client) redact(text string) string {
 	for _, s := range c.secrets {
 		text = strings.ReplaceAll(text, s, "[redacted]")
 	}
-	return cleanText(text, maxMessage)
+	return connector.CleanText(text, maxMessage)
 }
 
 // sent notes which credentials a request carries.

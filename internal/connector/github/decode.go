@@ -7,11 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
+	"github.com/flowmetrics/flowmetrics/internal/connector"
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
 
@@ -157,7 +155,7 @@ type refusal struct {
 // rejection is the record of a refusal; where is the repository or the issue.
 func (r refusal) rejection(where string) flow.Rejection {
 	return flow.Rejection{
-		Index: -1, Subject: "github:" + where, Reason: flow.ReasonMalformed, Detail: cleanText(r.err.Error(), maxMessage),
+		Index: -1, Subject: "github:" + where, Reason: flow.ReasonMalformed, Detail: connector.CleanText(r.err.Error(), maxMessage),
 	}
 }
 
@@ -207,26 +205,4 @@ func (p *page[T]) each(raw []json.RawMessage) error {
 		p.refused = append(p.refused, refusal{sum(whole[:5]), fmt.Errorf("decode entry: %w", err)})
 	}
 	return nil
-}
-
-// cleanText makes text fit to be stored and shown: valid UTF-8 on one line,
-// without control or invisible characters, of at most so many bytes.
-func cleanText(s string, limit int) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\r' || r == '\t':
-			return ' '
-		case unicode.IsControl(r), r == '\u200b', r == '\ufeff':
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, "\ufffd"))
-	for len(s) > limit {
-		cut := limit
-		for cut > 0 && !utf8.RuneStart(s[cut]) {
-			cut--
-		}
-		s = s[:cut]
-	}
-	return strings.TrimSpace(s)
 }

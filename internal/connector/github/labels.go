@@ -166,7 +166,7 @@ func (p *poll) renameLabel(ctx context.Context, repo string, id int64, from, to 
 // renameID names the fact that an issue's label was renamed.
 func renameID(item string, label int64, from, to string) string {
 	what := from + ":" + to
-	if len(what) > 100 || cleanText(what, len(what)) != what {
+	if len(what) > 100 || connector.CleanText(what, len(what)) != what {
 		whole := sha256.Sum256([]byte(what))
 		what = hex.EncodeToString(whole[:16])
 	}

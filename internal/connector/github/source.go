@@ -97,7 +97,7 @@ func newSource(c Config) (*Source, error) {
 	repos := slices.Clone(c.Repos)
 	for _, r := range repos {
 		if _, name, _ := strings.Cut(r, "/"); !repoName.MatchString(r) || name == "." || name == ".." {
-			return nil, fmt.Errorf("repos: %q: want owner/name", cleanText(r, maxMessage))
+			return nil, fmt.Errorf("repos: %q: want owner/name", connector.CleanText(r, maxMessage))
 		}
 	}
 	slices.SortFunc(repos, func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) })

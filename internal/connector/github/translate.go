@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/flowmetrics/flowmetrics/internal/connector"
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
 
@@ -50,7 +51,7 @@ func (t *translator) changes(is *issue, events []event) []flow.Change {
 		if k := slices.IndexFunc(events, func(e event) bool { return e.Event == "renamed" && e.Rename != nil }); k >= 0 {
 			title = events[k].Rename.From
 		}
-		all[0].Title = cleanText(title, flow.MaxTitle)
+		all[0].Title = connector.CleanText(title, flow.MaxTitle)
 	}
 	v := voyage{state: stateOpen, lastClosing: lastClosing(events)}
 	for k := range events {
@@ -70,7 +71,7 @@ func (t *translator) changes(is *issue, events []event) []flow.Change {
 			c.Fields = []flow.FieldChange{field}
 		}
 		if t.titles && e.Event == "renamed" {
-			c.Title = cleanText(e.Rename.To, flow.MaxTitle)
+			c.Title = connector.CleanText(e.Rename.To, flow.MaxTitle)
 		}
 		all = append(all, c)
 	}

@@ -368,7 +368,7 @@ func option(side json.RawMessage) flow.Value {
 	} else if json.Unmarshal(side, &o) != nil {
 		return flow.Value{}
 	}
-	return flow.Value{ID: cleanText(o.ID, flow.MaxText), Name: cleanText(o.Name, flow.MaxText)}
+	return flow.Value{ID: connector.CleanText(o.ID, flow.MaxText), Name: connector.CleanText(o.Name, flow.MaxText)}
 }
 
 // Refetch implements [connector.Receiver]. An issue is one batch, and so is what
