@@ -228,7 +228,11 @@ func (c *client) judge(ctx context.Context, err error) error {
 		return limited(e.Response, e.Rate.Reset.Time)
 	}
 	if e, ok := errors.AsType[*gh.AbuseRateLimitError](err); ok {
-		return limited(e.Response, time.Now().Add(defaultWait))
+		wait := defaultWait
+		if e.RetryAfter != nil {
+			wait = *e.RetryAfter
+		}
+		return limited(e.Response, time.Now().Add(wait))
 	}
 	if e, ok := errors.AsType[*gh.ErrorResponse](err); ok {
 		return c.judgeAnswer(e.Response, e.Message)
@@ -401,6 +405,11 @@ func (m *meter) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	m.client.count(strconv.Itoa(resp.StatusCode))
 	m.client.meter(resp.Header)
+	// go-github takes the reset of the primary limit for that of the secondary one,
+	// and sends nothing until then.
+	if h := resp.Header; resp.StatusCode == http.StatusForbidden && h.Get("X-RateLimit-Remaining") != "0" {
+		h.Del("X-RateLimit-Reset")
+	}
 	resp.Body = &boundedBody{ReadCloser: resp.Body, left: m.client.limit}
 	return resp, nil
 }

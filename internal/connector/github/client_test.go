@@ -519,3 +519,42 @@ func TestConcurrentRequests(t *testing.T) {
 		t.Errorf("%d requests were counted, want 80", n)
 	}
 }
+
+// TestSecondaryLimitEnds: after the time that a secondary limit asks for, requests
+// are sent again, whatever the reset of the primary limit is.
+func TestSecondaryLimitEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		header, value string
+		wait          time.Duration
+	}{
+		"a minute":    {"X-RateLimit-Remaining", "4999", time.Minute},
+		"as told":     {"Retry-After", "30", 30 * time.Second},
+		"nobody says": {"X-Nothing", "", time.Minute},
+	} {
+		t.Run(name, synctested(func(t *testing.T) {
+			limited, sent := true, 0
+			s := site(t, func(w http.ResponseWriter, r *http.Request) {
+				sent++
+				w.Header().Set("X-RateLimit-Reset", strconv.FormatInt(time.Now().Add(50*time.Minute).Unix(), 10))
+				w.Header().Set(c.header, c.value)
+				if limited {
+					w.WriteHeader(http.StatusForbidden)
+					fmt.Fprint(w, `{"message":"You have exceeded a secondary rate limit.","documentation_url":"https://docs.github.com/rest/overview/rate-limits-for-the-rest-api#about-secondary-rate-limits"}`)
+					return
+				}
+				fmt.Fprint(w, "{}")
+			})
+			var into struct{}
+			_, err := s.client.get(t.Context(), "user", &into)
+			var limit *connector.RateLimitError
+			if !errors.As(err, &limit) || time.Until(limit.Until) != c.wait {
+				t.Fatalf("got %v", err)
+			}
+			limited = false
+			time.Sleep(time.Until(limit.Until) + time.Millisecond)
+			if _, err := s.client.get(t.Context(), "user", &into); err != nil || sent != 2 {
+				t.Errorf("after %v: %v, %d requests sent", c.wait, err, sent)
+			}
+		}))
+	}
+}
