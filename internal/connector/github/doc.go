@@ -13,6 +13,7 @@
 //   - timeline.go: the history of one issue; decode.go and scan.go: GitHub's JSON;
 //     translate.go: from there to changes;
 //   - check.go: credentials, statuses and types; census.go: what exists;
+//   - outage.go: what cannot be read for a while, as described below;
 //   - client.go: one HTTP request and what its answer means; auth.go: the
 //     credentials and where they may go; etag.go: answers that are still good;
 //   - graphql.go: the queries and what their answers mean; pulls.go: what pull
@@ -24,6 +25,25 @@
 //
 // The package stores nothing. People never leave it: authors are not decoded,
 // and of an assignment only whether there is one remains.
+//
+// # What cannot be read
+//
+// A limit, a wrong token or a site that does not answer is about everything, and
+// the poll fails. Anything else keeps nothing else from being read: a repository
+// that is out of sight or gone, a project that these credentials do not see, an
+// issue whose timeline fails three times in a row, up to fifty of them. The poll
+// then ends in a [connector.PartialError] for as long as that lasts. The part is
+// asked for again after some seconds, then less often, at last every five minutes.
+// Nothing is lost: the cursor holds the numbers of the issues that are missing, and
+// that issues were read without their moves on the project, which makes them be
+// read again once it is in sight. A census counts for the repositories that it
+// could list. A check of the credentials reports each of these as a failure.
+//
+// An old event of a closing does not tell why. Its reason is the issue's present
+// one where the issue was closed at that very time and still is, and otherwise
+// none. So where the issue was closed again since, who reads it for the first time
+// does not learn the reason of the former closing; the log that was there before
+// keeps it.
 //
 // # The status on a board
 //
