@@ -162,7 +162,7 @@ func TestIssueThatCannotBeRead(t *testing.T) {
 				// is not the issue itself, be it that it changes.
 				for _, s := range []*Source{s, b.source()} {
 					b.fake.Close(b.clock.after(time.Minute), ids[21], "completed")
-					b.fake.Comment(b.clock.after(time.Minute), ids[6], "words")
+					b.fake.Comment(b.clock.after(time.Minute), ids[5], "words")
 					b.clock.after(time.Minute)
 					b.fake.Reopen(b.clock.after(time.Minute), ids[21])
 					b.clock.after(time.Minute)
