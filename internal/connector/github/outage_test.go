@@ -337,3 +337,28 @@ func TestCensusInPart(t *testing.T) {
 		t.Errorf("in sight %v, %v", live, err)
 	}
 }
+
+// TestRefetchInPart: of what webhooks name, an issue that cannot be read keeps no
+// other from being read at once, and says nothing about the credentials.
+func TestRefetchInPart(t *testing.T) {
+	b := newBench(t, FakeOptions{}, "acme/api", "acme/web")
+	b.world("acme/api", 4)
+	status := map[string]int{"/issues/1": http.StatusForbidden, "/issues/2/timeline": http.StatusBadGateway}
+	b.refusing(status)
+	s, r := b.source(), newRecord()
+	err := s.Refetch(t.Context(), []string{"acme/api#1", "acme/api#2", "acme/api#3", "acme/api#5"}, r.take)
+	if statusOf(err) != http.StatusForbidden || isError[*connector.AuthError](err) || !strings.Contains(err.Error(), "issue acme/api#2: read timeline: ") {
+		t.Errorf("got %v", err)
+	}
+	read := map[string]bool{}
+	for _, c := range r.facts {
+		read[c.Key] = true
+	}
+	if len(read) != 2 || !read["acme/api#3"] || !read["acme/api#5"] {
+		t.Errorf("read %v", read)
+	}
+	status["/issues/3"] = http.StatusUnauthorized
+	if err := s.Refetch(t.Context(), []string{"acme/api#3", "acme/api#5"}, r.take); !isError[*connector.AuthError](err) {
+		t.Errorf("wrong credentials: got %v", err)
+	}
+}

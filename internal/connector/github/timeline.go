@@ -86,7 +86,7 @@ func (s *Source) readIssue(ctx context.Context, repo string, number, size int) (
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read issue %s: %w", issueKey(repo, number), err)
+		return nil, fmt.Errorf("read issue: %w", err)
 	}
 	if s.elsewhere(r, path) || is.PullRequest != nil {
 		return nil, nil
@@ -94,13 +94,13 @@ func (s *Source) readIssue(ctx context.Context, repo string, number, size int) (
 	is.Repository = repo
 	h, err := s.readTimeline(ctx, path, number, size)
 	if err != nil {
-		return nil, fmt.Errorf("read timeline of %s: %w", issueKey(repo, number), err)
+		return nil, fmt.Errorf("read timeline: %w", err)
 	}
 	if h.gone {
 		return nil, nil
 	}
 	if _, err := s.readEvidence(ctx, nil, map[int64]*history{is.ID: h}); err != nil {
-		return nil, fmt.Errorf("read evidence for %s: %w", issueKey(repo, number), err)
+		return nil, fmt.Errorf("read evidence: %w", err)
 	}
 	s.countRejected(len(h.refused))
 	t := translator{titles: s.titles, pulls: s.mentions}

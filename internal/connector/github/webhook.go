@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -372,9 +373,11 @@ func option(side json.RawMessage) flow.Value {
 }
 
 // Refetch implements [connector.Receiver]. An issue is one batch, and so is what
-// up to fifty pull requests say.
+// up to fifty pull requests say. An issue that cannot be read does not keep the
+// others waiting.
 func (s *Source) Refetch(ctx context.Context, items []string, emit func(connector.Batch) error) error {
 	var pulls []string
+	var failed []error
 	for _, item := range items {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -385,6 +388,9 @@ func (s *Source) Refetch(ctx context.Context, items []string, emit func(connecto
 		}
 		changes, err := s.refetchIssue(ctx, item)
 		if err != nil {
+			if failed = append(failed, aboutIssue(item, err)); ofOne(ctx, err) && len(failed) < maxTrouble {
+				continue
+			}
 			return err
 		}
 		if err := emitAll(changes, emit); err != nil {
@@ -402,7 +408,7 @@ func (s *Source) Refetch(ctx context.Context, items []string, emit func(connecto
 		}
 		pulls = pulls[n:]
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 func emitAll(changes []flow.Change, emit func(connector.Batch) error) error {
