@@ -76,6 +76,7 @@ const (
 	maxTrouble   = 8  // failures in one reading of a page
 	triesAtOnce  = 4  // of the missing issues that fail, in one poll
 	smallestPage = 10 // entries of a timeline to ask for
+	absences     = 6  // of a missing issue, one after the other, until it counts as gone
 )
 
 // miss notes that an issue is yet to be read.
@@ -133,19 +134,24 @@ func (p *poll) retryMissing(ctx context.Context, repos []string) error {
 	failures := 0
 	for k := 0; k < len(todo) && failures < triesAtOnce; k++ {
 		at := todo[(p.retried+k)%len(todo)]
+		key := issueKey(at.repo, at.number)
 		changes, err := p.readIssue(ctx, at.repo, at.number, smallestPage)
+		if err == nil && len(changes) == 0 && p.stillExpected(key) {
+			err = errAbsent
+		}
 		switch {
 		case err == nil:
 			if err := p.takeMissing(at.repo, at.number, changes); err != nil {
 				return err
 			}
 			p.missing = outage{}
+			delete(p.absent, key)
 			continue
 		case !ofOne(ctx, err):
 			return err
 		}
 		if failures++; first == nil {
-			first = aboutIssue(issueKey(at.repo, at.number), err)
+			first = aboutIssue(key, err)
 		}
 	}
 	p.retried = (p.retried + failures) % len(todo)
@@ -155,6 +161,22 @@ func (p *poll) retryMissing(ctx context.Context, repos []string) error {
 		p.missing.failed(first, afterRefusal)
 	}
 	return nil
+}
+
+// errAbsent says that an issue is not there which a list has told of.
+var errAbsent = errors.New("it was listed and is not there")
+
+// stillExpected reports whether an issue that is not there may turn up yet: GitHub
+// answers from copies that lag behind, and credentials lose sight for a moment.
+func (s *Source) stillExpected(key string) bool {
+	if s.absent == nil {
+		s.absent = make(map[string]int)
+	}
+	if s.absent[key]++; s.absent[key] < absences {
+		return true
+	}
+	delete(s.absent, key)
+	return false
 }
 
 // takeMissing emits what an issue tells that was missing.

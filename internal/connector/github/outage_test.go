@@ -140,7 +140,7 @@ func TestIssueThatCannotBeRead(t *testing.T) {
 				for n := 1; ; n++ {
 					err := s.Poll(t.Context(), r.cursor, r.take)
 					if isError[*connector.PartialError](err) {
-						if n != patience || !strings.Contains(err.Error(), "1 issue could not be read: issue acme/api#7: ") {
+						if n != patience && code != http.StatusNotFound || !strings.Contains(err.Error(), "1 issue could not be read: issue acme/api#7: ") {
 							t.Fatalf("after %d polls: %v", n, err)
 						}
 						break
@@ -360,5 +360,39 @@ func TestRefetchInPart(t *testing.T) {
 	status["/issues/3"] = http.StatusUnauthorized
 	if err := s.Refetch(t.Context(), []string{"acme/api#3", "acme/api#5"}, r.take); !isError[*connector.AuthError](err) {
 		t.Errorf("wrong credentials: got %v", err)
+	}
+}
+
+// TestListedAndAbsent: an issue that was listed and is not there may be there a
+// little later. Where it is not, it is gone and of no account.
+func TestListedAndAbsent(t *testing.T) {
+	for _, back := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			later()
+			b := newBench(t, FakeOptions{})
+			b.world("acme/api", 4)
+			status := map[string]int{"/issues/2/timeline": http.StatusNotFound, "/issues/2": http.StatusNotFound}
+			d := b.refusing(status)
+			s, r := b.source(), newRecord()
+			polls := 0
+			for s.Poll(t.Context(), r.cursor, r.take) != nil {
+				if polls++; polls > 100 {
+					t.Fatal("it is expected for ever")
+				}
+				time.Sleep(15 * time.Second)
+				if back && polls == 4 {
+					clear(status)
+				}
+			}
+			d.requests()
+			time.Sleep(time.Hour)
+			b.poll(s, r)
+			if n := d.asked("/issues/2"); n != 0 {
+				t.Errorf("asked for it %d times", n)
+			}
+			if diff := b.diff(r); back != (diff == "") {
+				t.Errorf("back %v: the facts differ (-want +got):\n%s", back, diff)
+			}
+		})
 	}
 }

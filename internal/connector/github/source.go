@@ -60,6 +60,7 @@ type Source struct {
 	outages map[string]*outage // of repositories
 	missing outage             // of issues that the scans went on without
 	retried int                // how many of them were tried again
+	absent  map[string]int     // how often one of them was not there, by key
 
 	evidenceKnown bool // mentions is known
 	mentions      bool // mentions are the evidence of pull requests, for lack of better

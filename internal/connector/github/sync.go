@@ -247,7 +247,8 @@ func (p *poll) readTimelines(ctx context.Context, r *reading, path string, pos *
 				default:
 					r.trouble[is.ID]++
 					known := slices.Contains(pos.Missing, is.Number)
-					if known || r.trouble[is.ID] >= patience && room > 0 {
+					enough := r.trouble[is.ID] >= patience || statusOf(err) == http.StatusNotFound
+					if known || enough && room > 0 {
 						if r.histories[is.ID] = (&history{missing: true}); !known {
 							room--
 						}

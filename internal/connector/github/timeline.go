@@ -40,7 +40,8 @@ func (p *events) decode(text []byte) error {
 	return p.each(needed)
 }
 
-// readTimeline reads the whole timeline of an issue. The path is that of its
+// readTimeline reads the whole timeline of an issue. That there is none is an
+// error: the site has just told of the issue. The path is that of its
 // repository, such as "repos/acme/api", and the size that of the pages.
 func (s *Source) readTimeline(ctx context.Context, path string, number, size int) (*history, error) {
 	h := &history{}
@@ -48,7 +49,7 @@ func (s *Source) readTimeline(ctx context.Context, path string, number, size int
 	for n := range maxTimeline {
 		var p events
 		r, err := s.client.get(ctx, url, &p)
-		if gone(err) {
+		if gone(err) && statusOf(err) != http.StatusNotFound {
 			return &history{gone: true}, nil
 		}
 		if err != nil {
