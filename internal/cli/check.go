@@ -169,6 +169,19 @@ func (m *mapped) write(out io.Writer, source string) {
 	}
 }
 
+// label is what something is called, for people.
+func (u *unmapped) label() string {
+	switch {
+	case u.Name != "" && u.ID != "":
+		return fmt.Sprintf("%s (id:%s)", oneLine(u.Name), oneLine(u.ID))
+	case u.Name != "":
+		return oneLine(u.Name)
+	case u.ID != "":
+		return "id:" + oneLine(u.ID)
+	}
+	return "(none)"
+}
+
 // cells returns the row of a table: what it is, what it is called, what it counts
 // as, how many items have it, and the guess.
 func (u *unmapped) cells() []string {
@@ -181,15 +194,6 @@ func (u *unmapped) cells() []string {
 	case u.Kind == kindType:
 		effect = "unclassified"
 	}
-	name := "(none)"
-	switch {
-	case u.Name != "" && u.ID != "":
-		name = fmt.Sprintf("%s (id:%s)", oneLine(u.Name), oneLine(u.ID))
-	case u.Name != "":
-		name = oneLine(u.Name)
-	case u.ID != "":
-		name = "id:" + oneLine(u.ID)
-	}
 	count, guess := "", ""
 	if u.Items != nil {
 		count = plural(*u.Items, "item")
@@ -197,5 +201,5 @@ func (u *unmapped) cells() []string {
 	if u.Guess != "" {
 		guess = "guess: " + u.Guess
 	}
-	return []string{u.Kind, name, effect, count, guess}
+	return []string{u.Kind, u.label(), effect, count, guess}
 }

@@ -134,13 +134,17 @@ type suggestion struct {
 }
 
 // suggest writes the sections of a workflow that lack a rule for something. They
-// keep every rule that is there. ok is false where there is nothing to guess.
+// keep every rule that is there. A status that items are in and nothing can be
+// guessed of is named in a comment. ok is false where there is nothing to say.
 func suggest(w *flow.Workflow, found []unmapped, signals bool) (s suggestion, ok bool) {
 	var b strings.Builder
 	var statuses, types, labels []unmapped
 	given := map[string]string{} // what each rule is to give
 	for _, u := range found {
 		if u.Guess == "" {
+			if u.Kind == kindStatus && u.Meaning == "" && u.Items != nil && *u.Items > 0 {
+				fmt.Fprintf(&b, "    # no guess for the status %s, %s: it belongs to a state of statuses\n", u.label(), plural(*u.Items, "item"))
+			}
 			continue
 		}
 		for _, rule := range rulesOf(&u) {

@@ -282,3 +282,16 @@ func TestSuggestedIsValid(t *testing.T) {
 		}
 	})
 }
+
+// TestNothingToGuess sees that a status that items are in is named, whether or not
+// something can be guessed of it.
+func TestNothingToGuess(t *testing.T) {
+	w := parse(t, "    statuses: {new: [Open]}").Policy().ValueStreams[0].Workflow
+	s, ok := suggest(w, []unmapped{
+		{Kind: kindStatus, ID: "o2", Name: "Shipping", Items: new(3)}, {Kind: kindStatus, Name: "Unused", Items: new(0)},
+		{Kind: kindStatus, Name: "Counts", Meaning: "active", Items: new(2)},
+	}, false)
+	if want := "    # no guess for the status Shipping (id:o2), 3 items: it belongs to a state of statuses\n"; !ok || s.Sections != want {
+		t.Errorf("suggested %v\n%s\nwant\n%s", ok, s.Sections, want)
+	}
+}
