@@ -61,6 +61,7 @@ type tale struct {
 type fact struct {
 	at              time.Time
 	field, from, to string
+	in              string // the repository that has the issue
 	by              evidence
 }
 
@@ -73,7 +74,7 @@ const (
 )
 
 func (f *fact) render(item string) string {
-	return fmt.Sprintf("%s %s %s %q to %q", item, f.at.UTC().Format(time.RFC3339Nano), f.field, f.from, f.to)
+	return fmt.Sprintf("%s in %s %s %s %q to %q", item, f.in, f.at.UTC().Format(time.RFC3339Nano), f.field, f.from, f.to)
 }
 
 // truth returns what a log is to hold, sorted.
@@ -87,8 +88,13 @@ func (s *story) truth(by evidence) []string {
 			if k == t.bare && t.state == "closed" && t.reason != "" {
 				f.to += "/" + t.reason // the issue tells of the last closing what the event does not
 			}
-			if by == byMentions && f.field == "PULL_REQUEST" {
-				_, f.to, _ = strings.Cut(f.to, " ") // which one has another id among the issues
+			if by == byMentions {
+				if f.in = t.repo; f.field == "CONTAINER" { // from where it came GraphQL alone tells
+					f.from = ""
+				}
+				if f.field == "PULL_REQUEST" {
+					_, f.to, _ = strings.Cut(f.to, " ") // which one has another id among the issues
+				}
 			}
 			lines = append(lines, f.render(t.id))
 		}
@@ -108,11 +114,11 @@ func told(changes []flow.Change, by evidence) []string {
 	var lines []string
 	for _, c := range changes {
 		add := func(field, from, to string) {
-			f := fact{at: c.At, field: field, from: from, to: to}
+			f := fact{at: c.At, field: field, from: from, to: to, in: c.Container}
 			lines = append(lines, f.render(c.Item))
 		}
 		if c.Kind != flow.Updated {
-			add(c.Kind.String(), "", c.Container)
+			add(c.Kind.String(), "", "")
 		}
 		if c.Title != "" {
 			add("TITLE", "", c.Title)
@@ -139,11 +145,11 @@ func (s *story) later(t *tale) time.Time {
 }
 
 func (t *tale) add(at time.Time, field, from, to string) {
-	t.facts = append(t.facts, fact{at: at.Truncate(time.Second), field: field, from: from, to: to})
+	t.facts = append(t.facts, fact{at: at.Truncate(time.Second), field: field, from: from, to: to, in: t.repo})
 }
 
 func (t *tale) evidence(at time.Time, by evidence, what string) {
-	t.facts = append(t.facts, fact{at: at.Truncate(time.Second), field: "PULL_REQUEST", to: what, by: by})
+	t.facts = append(t.facts, fact{at: at.Truncate(time.Second), field: "PULL_REQUEST", to: what, in: t.repo, by: by})
 }
 
 // begin opens an issue with this and that.
@@ -163,7 +169,7 @@ func (s *story) begin(at time.Time, repo string, silent bool) *tale {
 		o.Type = "Story"
 	}
 	t.id = s.fake.Create(at, repo, title, o)
-	t.add(at, "CREATED", "", repo)
+	t.add(at, "CREATED", "", "")
 	t.add(at, "TITLE", "", title)
 	t.add(at, "STATE", "", "open")
 	t.labels, t.typ = o.Labels, o.Type
@@ -394,9 +400,9 @@ func (s *story) transfer(at time.Time, t *tale, repo string) {
 		return
 	}
 	t.id = s.fake.Transfer(at, t.id, repo)
+	from := t.repo
 	t.repo = repo
-	t.facts[0].to = repo // the item is that of the repository which has it
-	t.add(at, "CONTAINER", "", repo)
+	t.add(at, "CONTAINER", from, repo)
 }
 
 // live lets a few things happen at this moment, each to an issue of its own.

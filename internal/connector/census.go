@@ -60,14 +60,19 @@ func (r *Runner) census(ctx context.Context) error {
 	defer r.setBusy(false)
 	gone, back, err := r.compare(ctx)
 	counts := err == nil || len(listed(err)) > 0
+	var became []flow.Change
 	r.mu.Lock()
 	removed := maps.Clone(r.state.removed)
 	r.mu.Unlock()
 	if counts {
 		known := func(c flow.Change) bool { _, ok := removed[c.Item]; return ok }
 		gone, back = slices.DeleteFunc(gone, known), slices.DeleteFunc(back, known)
+		var failed error
+		if became, gone, failed = r.trace(ctx, gone); failed != nil {
+			err = errors.Join(err, failed)
+		}
 		t := &intake{Runner: r}
-		if failed := t.take(ctx, Batch{Changes: slices.Concat(gone, back)}); failed != nil {
+		if failed := t.take(ctx, Batch{Changes: slices.Concat(became, gone, back)}); failed != nil {
 			counts, err = false, failed
 		}
 		t.end()
@@ -95,7 +100,7 @@ func (r *Runner) census(ctx context.Context) error {
 		r.cfg.Logger.Warn("census counts for a part", failure(err)...)
 	}
 	if counts && len(gone)+len(back) > 0 {
-		r.cfg.Logger.Info("census found differences", "vanished", len(gone), "reappeared", len(back))
+		r.cfg.Logger.Info("census found differences", "vanished", len(gone), "reappeared", len(back), "renamed", len(became))
 	}
 	return err
 }
@@ -108,14 +113,14 @@ func (r *Runner) compare(ctx context.Context) (gone, back []flow.Change, err err
 	present, absent := collect(r.cfg.Facts.Present, r.cfg.Name), collect(r.cfg.Facts.Absent, r.cfg.Name)
 	live, err := r.list(ctx)
 	if part := listed(err); len(part) > 0 {
-		maps.DeleteFunc(present, func(_, container string) bool { return !slices.Contains(part, container) })
+		maps.DeleteFunc(present, func(_ string, i Item) bool { return !slices.Contains(part, i.Container) })
 	} else if err != nil {
 		return nil, nil, err
 	}
 	at := time.Now().UTC().Truncate(time.Millisecond)
-	for item, container := range present {
-		if _, ok := live[item]; !ok {
-			gone = append(gone, r.found(at, "deleted", flow.Deleted, item, container))
+	for id, item := range present {
+		if _, ok := live[id]; !ok {
+			gone = append(gone, r.found(at, "deleted", flow.Deleted, item))
 		}
 	}
 	if len(present) > 0 && len(live) == 0 {
@@ -124,19 +129,19 @@ func (r *Runner) compare(ctx context.Context) (gone, back []flow.Change, err err
 	if len(gone) > 20 && len(gone)*2 > len(present) {
 		return nil, nil, fmt.Errorf("%d of %d known items vanished: %w", len(gone), len(present), errLostSight)
 	}
-	for id, container := range absent {
+	for id, was := range absent {
 		item, ok := live[id]
 		if !ok {
 			continue
 		}
-		c := r.found(at, "restored", flow.Updated, id, cmp.Or(item.Container, container))
-		c.Key = item.Key
+		item.Key, item.Container = cmp.Or(item.Key, was.Key), cmp.Or(item.Container, was.Container)
+		c := r.found(at, "restored", flow.Updated, item)
 		if !item.Status.IsZero() {
 			c.Fields = append(c.Fields, flow.FieldChange{Field: flow.FieldStatus, To: item.Status})
 		}
-		if c.Container != container {
+		if c.Container != was.Container {
 			c.Fields = append(c.Fields, flow.FieldChange{
-				Field: flow.FieldContainer, From: flow.Value{Name: container}, To: flow.Value{Name: c.Container},
+				Field: flow.FieldContainer, From: flow.Value{Name: was.Container}, To: flow.Value{Name: c.Container},
 			})
 		}
 		back = append(back, c)
@@ -148,12 +153,13 @@ func (r *Runner) compare(ctx context.Context) (gone, back []flow.Change, err err
 }
 
 // found returns a change that a census detected.
-func (r *Runner) found(at time.Time, what string, kind flow.Kind, item, container string) flow.Change {
+func (r *Runner) found(at time.Time, what string, kind flow.Kind, item Item) flow.Change {
 	return flow.Change{
-		ID:          fmt.Sprintf("%s:%s:%d", item, what, at.UnixMilli()),
+		ID:          fmt.Sprintf("%s:%s:%d", item.ID, what, at.UnixMilli()),
 		Source:      r.cfg.Name,
-		Container:   container,
-		Item:        item,
+		Container:   item.Container,
+		Item:        item.ID,
+		Key:         item.Key,
 		At:          at,
 		ObservedAt:  at,
 		Kind:        kind,
@@ -177,13 +183,50 @@ func (r *Runner) list(ctx context.Context) (live map[string]Item, err error) {
 	return live, err
 }
 
-// collect returns the items that a method of [Facts] tells of, with their
-// containers.
-func collect(items func(string, func(item, container string) bool), source string) map[string]string {
-	m := map[string]string{}
-	items(source, func(item, container string) bool {
-		m[item] = container
+// collect returns the items that a method of [Facts] tells of, by id.
+func collect(items func(string, func(item, key, container string) bool), source string) map[string]Item {
+	m := map[string]Item{}
+	items(source, func(item, key, container string) bool {
+		m[item] = Item{ID: item, Key: key, Container: container}
 		return true
 	})
 	return m
+}
+
+// The bounds of asking what has become of items.
+const (
+	maxTraced   = 200 // items, in one census
+	maxUntraced = 3   // that fail
+)
+
+// trace asks the source what has become of the items that have gone, where it can
+// tell. It returns what they have become, and of which it is to be told that they
+// have gone, those that go on as others included. An item that the source cannot
+// tell of, or that is one too many, is left to the next census: which these are is
+// up to chance, so that none is in the way of the others for ever.
+func (r *Runner) trace(ctx context.Context, missed []flow.Change) (became, gone []flow.Change, err error) {
+	tracer, ok := r.cfg.Source.(Tracer)
+	if !ok {
+		return nil, missed, nil
+	}
+	rand.Shuffle(len(missed), func(i, k int) { missed[i], missed[k] = missed[k], missed[i] })
+	var failures []error
+	for _, c := range missed[:min(len(missed), maxTraced)] {
+		changes, err := become(ctx, tracer, Item{ID: c.Item, Key: c.Key, Container: c.Container})
+		if err == nil {
+			became, gone = append(became, changes...), append(gone, c)
+			continue
+		}
+		failures = append(failures, err)
+		if _, limited := errors.AsType[*RateLimitError](err); limited || ctx.Err() != nil || len(failures) == maxUntraced {
+			break
+		}
+	}
+	return became, gone, errors.Join(failures...)
+}
+
+// become asks for one item and turns a panic into an error.
+func become(ctx context.Context, tracer Tracer, missed Item) (changes []flow.Change, err error) {
+	defer rescue(&err)
+	return tracer.Trace(ctx, missed)
 }

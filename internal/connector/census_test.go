@@ -75,7 +75,7 @@ func TestCensus(t *testing.T) {
 		found := func(id, what, container string, kind flow.Kind) flow.Change {
 			return flow.Change{
 				ID: fmt.Sprintf("%s:%s:%d", id, what, at.UnixMilli()), Source: "tracker", Container: container, Item: id,
-				At: at, ObservedAt: at, Kind: kind, Approximate: true,
+				Key: "#" + id, At: at, ObservedAt: at, Kind: kind, Approximate: true,
 			}
 		}
 		six := found("6", "restored", "PLAT", flow.Updated)

@@ -148,8 +148,8 @@ func (m *memory) Known(source, id string) bool {
 	return m.known[source+"/"+id]
 }
 
-func (m *memory) Present(_ string, f func(item, container string) bool) { each(m.present, f) }
-func (m *memory) Absent(_ string, f func(item, container string) bool)  { each(m.absent, f) }
+func (m *memory) Present(_ string, f func(item, key, container string) bool) { each(m.present, f) }
+func (m *memory) Absent(_ string, f func(item, key, container string) bool)  { each(m.absent, f) }
 
 // Status returns what a test has said of an item; others have none.
 func (m *memory) Status(_, item string) (flow.Value, time.Time, bool) {
@@ -159,9 +159,10 @@ func (m *memory) Status(_, item string) (flow.Value, time.Time, bool) {
 	return s.status, s.at, ok
 }
 
-func each(items map[string]string, f func(item, container string) bool) {
+// each tells of items whose keys are their ids behind a mark.
+func each(items map[string]string, f func(item, key, container string) bool) {
 	for item, container := range items {
-		if !f(item, container) {
+		if !f(item, "#"+item, container) {
 			return
 		}
 	}

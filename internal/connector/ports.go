@@ -43,9 +43,10 @@ type Facts interface {
 	// Known reports whether the log holds the change.
 	Known(source, id string) bool
 	// Present calls f for each item of a source that is known and not deleted,
-	// and Absent for each that is known as deleted, until f returns false.
-	Present(source string, f func(item, container string) bool)
-	Absent(source string, f func(item, container string) bool)
+	// and Absent for each that is known as deleted, until f returns false. The key
+	// is the latest one, empty where none is known.
+	Present(source string, f func(item, key, container string) bool)
+	Absent(source string, f func(item, key, container string) bool)
 	// Status returns the status that an item has, the zero Value where it has
 	// none, and since when. ok is false for an item that is not known or is deleted.
 	Status(source, item string) (status flow.Value, at time.Time, ok bool)

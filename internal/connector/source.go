@@ -98,6 +98,16 @@ type Censor interface {
 	Census(ctx context.Context, live func(Item)) error
 }
 
+// A Tracer is a Censor whose tracker can give an item another id, so that what a
+// census misses need not have gone.
+type Tracer interface {
+	// Trace tells what has become of an item that a census missed, in changes of the
+	// item as it was, such as an ALIAS; none: it has gone. On an error, and where it
+	// exists all the same, the item is not judged until the next census. The item has
+	// an id, a container and, where the log holds one, a key.
+	Trace(ctx context.Context, missed Item) ([]flow.Change, error)
+}
+
 // An Item is one item as the tracker shows it now, in a census or an observation.
 type Item struct {
 	ID        string

@@ -504,9 +504,10 @@ func cloneChange(c *Change) Change {
 	return out
 }
 
-// Each calls f for every item of a source until f returns false: the container
-// that its latest fact names, and whether that fact is its deletion.
-func (l *Ledger) Each(source string, f func(item, container string, gone bool) bool) {
+// Each calls f for every item of a source until f returns false: its latest
+// display key, the container that its latest fact names, and whether that fact is
+// its deletion.
+func (l *Ledger) Each(source string, f func(item, key, container string, gone bool) bool) {
 	ref, ok := l.texts.refs[source]
 	if !ok {
 		return
@@ -530,7 +531,7 @@ func (l *Ledger) Each(source string, f func(item, container string, gone bool) b
 				}
 			}
 		}
-		if !f(l.idText(l.items[it].id), container, gone) {
+		if !f(l.idText(l.items[it].id), l.key(uint32(it), math.MaxInt64), container, gone) {
 			return
 		}
 	}

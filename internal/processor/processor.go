@@ -336,19 +336,19 @@ func (p *Processor) ItemStatus(source, item string) (status flow.Value, at time.
 }
 
 // Present calls f for each item of a source that is not deleted.
-func (p *Processor) Present(source string, f func(item, container string) bool) {
+func (p *Processor) Present(source string, f func(item, key, container string) bool) {
 	p.each(source, false, f)
 }
 
 // Absent calls f for each item of a source that is known as deleted.
-func (p *Processor) Absent(source string, f func(item, container string) bool) {
+func (p *Processor) Absent(source string, f func(item, key, container string) bool) {
 	p.each(source, true, f)
 }
 
-func (p *Processor) each(source string, want bool, f func(item, container string) bool) {
+func (p *Processor) each(source string, want bool, f func(item, key, container string) bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	p.board.Ledger().Each(source, func(item, container string, gone bool) bool {
-		return gone != want || f(item, container)
+	p.board.Ledger().Each(source, func(item, key, container string, gone bool) bool {
+		return gone != want || f(item, key, container)
 	})
 }

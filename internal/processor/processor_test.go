@@ -274,8 +274,10 @@ func TestFacts(t *testing.T) {
 		gone := flow.Change{ID: "2:deleted", Source: "tracker", Container: "PLAT", Item: "2", At: at.Add(time.Minute), Kind: flow.Deleted}
 		other := create("1", "PAY", "1", "Ready", at)
 		other.Source = "elsewhere"
+		keyed := create("1", "PAY", "1", "Ready", at)
+		keyed.Key = "PAY-1"
 		r := start(t, newLog([]flow.Change{
-			create("1", "PAY", "1", "Ready", at), create("2", "PLAT", "2", "Ready", at), create("3", "PAY", "3", "Ready", at), gone, other,
+			keyed, create("2", "PLAT", "2", "Ready", at), create("3", "PAY", "3", "Ready", at), gone, other,
 		}))
 		for id, want := range map[string]bool{"1": true, "2:deleted": true, "4": false, "": false} {
 			if got := r.Known("tracker", id); got != want {
@@ -293,22 +295,22 @@ func TestFacts(t *testing.T) {
 				t.Errorf("item %s has a status", id)
 			}
 		}
-		collect := func(each func(string, func(string, string) bool), source string) map[string]string {
+		collect := func(each func(string, func(string, string, string) bool), source string) map[string]string {
 			items := map[string]string{}
-			each(source, func(item, container string) bool { items[item] = container; return true })
+			each(source, func(item, key, container string) bool { items[item] = key + " in " + container; return true })
 			return items
 		}
-		if diff := cmp.Diff(map[string]string{"1": "PAY", "3": "PAY"}, collect(r.Present, "tracker")); diff != "" {
+		if diff := cmp.Diff(map[string]string{"1": "PAY-1 in PAY", "3": " in PAY"}, collect(r.Present, "tracker")); diff != "" {
 			t.Error(diff)
 		}
-		if diff := cmp.Diff(map[string]string{"2": "PLAT"}, collect(r.Absent, "tracker")); diff != "" {
+		if diff := cmp.Diff(map[string]string{"2": " in PLAT"}, collect(r.Absent, "tracker")); diff != "" {
 			t.Error(diff)
 		}
-		if diff := cmp.Diff(map[string]string{"1": "PAY"}, collect(r.Present, "elsewhere")); diff != "" {
+		if diff := cmp.Diff(map[string]string{"1": " in PAY"}, collect(r.Present, "elsewhere")); diff != "" {
 			t.Error(diff)
 		}
 		seen := 0
-		r.Present("tracker", func(string, string) bool { seen++; return false })
+		r.Present("tracker", func(string, string, string) bool { seen++; return false })
 		if seen != 1 {
 			t.Errorf("%d items after the first was enough", seen-1)
 		}

@@ -60,8 +60,8 @@ func (l *logbook) Status(source, item string) (flow.Value, time.Time, bool) {
 	return l.ledger.Status(source, item)
 }
 
-func (l *logbook) Present(string, func(item, container string) bool) {}
-func (l *logbook) Absent(string, func(item, container string) bool)  {}
+func (l *logbook) Present(string, func(item, key, container string) bool) {}
+func (l *logbook) Absent(string, func(item, key, container string) bool)  {}
 
 // aMove is a move as it truly was.
 type aMove struct {

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/flowmetrics/flowmetrics/internal/connector"
+	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
 
 // counting is a census under way.
@@ -89,3 +93,39 @@ func (is *issue) live() connector.Item {
 	}
 	return item
 }
+
+// Trace implements [connector.Tracer]. The address of an issue that was
+// transferred leads to what it is now.
+func (s *Source) Trace(ctx context.Context, missed connector.Item) ([]flow.Change, error) {
+	name, digits, _ := strings.Cut(missed.Key, "#")
+	repo, ok := s.repoOf(name)
+	number, err := strconv.Atoi(digits)
+	if !ok || err != nil || number <= 0 {
+		return nil, nil
+	}
+	var now issue
+	path := s.pathOf(repo)
+	r, err := s.client.get(ctx, path+"/issues/"+digits, &now)
+	switch {
+	case gone(err) || statusOf(err) == http.StatusMovedPermanently: // to nowhere
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("trace issue %s: %w", missed.Key, err)
+	case now.item() == missed.ID:
+		return nil, fmt.Errorf("trace issue %s: %w", missed.Key, errUnlisted)
+	case now.lacking() || !s.elsewhere(r, path):
+		return nil, nil
+	}
+	if _, read := s.repoOf(now.repository()); !read {
+		return nil, nil
+	}
+	id, err := strconv.ParseInt(missed.ID, 10, 64)
+	if err != nil {
+		return nil, nil
+	}
+	old := hookIssue{ID: id, Number: number, CreatedAt: now.CreatedAt}
+	return []flow.Change{s.transferred(repo, &old, &hookIssue{ID: now.ID, UpdatedAt: now.UpdatedAt}, true)}, nil
+}
+
+// errUnlisted says that a list lacks what exists, which it may for a while.
+var errUnlisted = errors.New("it is there, but in no list")

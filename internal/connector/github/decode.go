@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/flowmetrics/flowmetrics/internal/connector"
@@ -56,6 +57,15 @@ func (is *issue) lacking() bool { return is.ID <= 0 || is.Number <= 0 }
 
 // item is the issue's id in changes.
 func (is *issue) item() string { return decimal(is.ID) }
+
+// repository is the full name of the one that the issue is in, as the site tells it.
+func (is *issue) repository() string {
+	parts := strings.Split(is.RepositoryURL, "/")
+	if len(parts) < 2 {
+		return ""
+	}
+	return strings.Join(parts[len(parts)-2:], "/")
+}
 
 // updated is the issue's last update in seconds of the epoch; 0: not told.
 func (is *issue) updated() int64 {
@@ -110,6 +120,8 @@ type event struct {
 	Parent      *parent    `json:"parent_issue"`
 	Rename      *rename    `json:"rename"`
 	Source      *reference `json:"source"`
+
+	From string `json:"-"` // the repository that a transfer was from, filled in by the reader; empty: not known
 }
 
 // lacking: the ids of changes are made of those of events.

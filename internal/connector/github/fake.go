@@ -142,6 +142,7 @@ type fakeEvent struct {
 	reason   string     // of closing; state of a review
 	from, to string     // titles, statuses; from is the text of a comment
 	board    *fakeBoard
+	repo     *fakeRepo // that an issue was transferred from
 }
 
 // fakeNodeID returns an opaque id of the form of GitHub's.
@@ -510,7 +511,7 @@ func (f *Fake) Transfer(at time.Time, id, repo string) (newID string) {
 			}
 		}
 	}
-	f.add(at, i, fakeEvent{kind: "transferred"})
+	f.add(at, i, fakeEvent{kind: "transferred", repo: old.repo})
 	f.nodes[i.node()] = i
 	f.hookTransfer(at, old, i)
 	f.remove(old)

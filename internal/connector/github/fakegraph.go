@@ -351,6 +351,7 @@ var fakeGraphEvents = map[string]struct{ kind, item string }{
 	"merged":                         {"MergedEvent", "MERGED_EVENT"},
 	"review_requested":               {"ReviewRequestedEvent", "REVIEW_REQUESTED_EVENT"},
 	"reviewed":                       {"PullRequestReview", "PULL_REQUEST_REVIEW"},
+	"transferred":                    {"TransferredEvent", "TRANSFERRED_EVENT"},
 	"added_to_project_v2":            {"AddedToProjectV2Event", "ADDED_TO_PROJECT_V2_EVENT"},
 	"removed_from_project_v2":        {"RemovedFromProjectV2Event", "REMOVED_FROM_PROJECT_V2_EVENT"},
 	"project_v2_item_status_changed": {"ProjectV2ItemStatusChangedEvent", "PROJECT_V2_ITEM_STATUS_CHANGED_EVENT"},
@@ -364,6 +365,9 @@ func showGraphEvent(e *fakeEvent) any {
 	o := object{"__typename": kind, "id": e.node(), "createdAt": fakeTime(e.at)}
 	if e.kind == "reviewed" {
 		o["submittedAt"], o["state"] = fakeTime(e.at), strings.ToUpper(e.reason)
+	}
+	if e.repo != nil {
+		o["fromRepository"] = object{"__typename": "Repository", "id": fakeNodeID("R", e.repo.id), "nameWithOwner": e.repo.full()}
 	}
 	if e.board != nil {
 		o["project"] = object{"__typename": "ProjectV2", "id": e.board.node(), "number": e.board.number}

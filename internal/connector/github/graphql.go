@@ -237,6 +237,7 @@ func (b *bigID) UnmarshalJSON(text []byte) error {
 
 // A graphIssue says which issue something is about.
 type graphIssue struct {
+	ID         string `json:"id"` // of the node, where it is asked for
 	Typename   string `json:"__typename"`
 	DatabaseID bigID  `json:"fullDatabaseId"`
 	Number     int    `json:"number"`
@@ -249,7 +250,6 @@ type graphIssue struct {
 // A graphNode is an issue or a pull request with its timeline.
 type graphNode struct {
 	graphIssue
-	ID     string `json:"id"`
 	Closes struct {
 		Nodes []*graphIssue `json:"nodes"`
 	} `json:"closingIssuesReferences"`
@@ -278,6 +278,9 @@ type graphEvent struct {
 	Project        struct {
 		ID string `json:"id"`
 	} `json:"project"`
+	From struct {
+		Name string `json:"nameWithOwner"`
+	} `json:"fromRepository"`
 }
 
 // maxMore bounds the pages of one timeline, should a site never come to an end.

@@ -239,11 +239,11 @@ func TestQueriesGetSmallerAndLarger(t *testing.T) {
 		ids[k] = fmt.Sprintf("PR_%d", k)
 	}
 	for range 3 {
-		if _, _, err := s.evidence(t.Context(), ids); err == nil {
+		if _, _, _, err := s.evidence(t.Context(), ids); err == nil {
 			t.Fatal("too much was answered")
 		}
 	}
-	if _, _, err := s.evidence(t.Context(), ids[:18]); err == nil { // 6 and then 12
+	if _, _, _, err := s.evidence(t.Context(), ids[:18]); err == nil { // 6 and then 12
 		t.Fatal("what was too much is not tried again after a success")
 	}
 	if want := []int{50, 25, 12, 6, 12}; !slices.Equal(sizes, want) {

@@ -126,7 +126,7 @@ func (s *Source) listURL(ctx context.Context, repo, target string) (*listing, er
 		p.entries[k].Repository = repo
 	}
 	if len(p.entries) > 0 {
-		s.learnName(repo, p.entries[0].RepositoryURL)
+		s.learnName(repo, &p.entries[0])
 	}
 	return &listing{entries: p.entries, refused: p.refused, reply: r}, nil
 }

@@ -124,12 +124,15 @@ func TestOctokitAnswers(t *testing.T) {
 		issue, pull := fakeWorld(f)
 		bare := f.Create(fakeDay(12), "acme/api", "Later", CreateOptions{})
 		f.SetStatus(fakeDay(12), bare, "", false)
+		f.AddRepo("acme/old")
+		twice := f.Transfer(fakeDay(14), f.Transfer(fakeDay(13), f.Create(fakeDay(12), "acme/old", "Moved", CreateOptions{}), "acme/api"), "acme/web")
 		n, _ := strconv.ParseInt(pull, 10, 64)
 		variables := map[string][]object{
 			"BoardHistory":    {{"ids": []string{f.Node(issue), f.Node(bare)}}, {"ids": []string{"I_none"}}},
 			"ContentOf":       {{"id": f.Node(issue)}, {"id": f.boards[0].cards[0].node()}, {"id": f.boards[0].cards[1].node()}, {"id": "PVTI_none"}},
 			"ProjectItems":    {{"owner": "acme", "number": 3}, {"owner": "acme", "number": 9}, {"owner": "none", "number": 3}},
 			"ProjectStatuses": {{"owner": "acme", "number": 3}},
+			"Transfers":       {{"ids": []string{f.Node(twice), f.Node(issue)}}, {"ids": []string{"I_none"}}},
 			"PullEvidence":    {{"ids": []string{f.pulls[n].node(), f.Node(issue)}}},
 		}
 		for query, text := range graphqlQueries(t) {

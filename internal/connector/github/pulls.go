@@ -10,9 +10,10 @@ import (
 )
 
 // pullEvidence reads what the pull requests among the entries of a page say
-// about the issues that they close (case 23). supported is false where the site
-// does not tell, which does not change from one poll to the next.
-func (s *Source) pullEvidence(ctx context.Context, pulls []issue) (changes []flow.Change, supported bool, err error) {
+// about the issues that they close (case 23), and the node ids of these. supported
+// is false where the site does not tell, which does not change from one poll to
+// the next.
+func (s *Source) pullEvidence(ctx context.Context, pulls []issue) (changes []flow.Change, closed []string, supported bool, err error) {
 	ids := make([]string, len(pulls))
 	for k := range pulls {
 		ids[k] = pulls[k].NodeID
@@ -21,9 +22,9 @@ func (s *Source) pullEvidence(ctx context.Context, pulls []issue) (changes []flo
 }
 
 // evidence is pullEvidence by node ids.
-func (s *Source) evidence(ctx context.Context, ids []string) (changes []flow.Change, supported bool, err error) {
+func (s *Source) evidence(ctx context.Context, ids []string) (changes []flow.Change, closed []string, supported bool, err error) {
 	if len(ids) == 0 { // then what is known already is the answer
-		return nil, !s.anonymous && s.graph.supports("PullEvidence"), nil
+		return nil, nil, !s.anonymous && s.graph.supports("PullEvidence"), nil
 	}
 	nodes, err := s.timelines(ctx, "PullEvidence", ids)
 	if _, scope := errors.AsType[*scopeError](err); scope {
@@ -32,10 +33,10 @@ func (s *Source) evidence(ctx context.Context, ids []string) (changes []flow.Cha
 		err = errUnsupported
 	}
 	if errors.Is(err, errUnsupported) {
-		return nil, false, nil
+		return nil, nil, false, nil
 	}
 	if err != nil {
-		return nil, true, fmt.Errorf("read pull requests: %w", err)
+		return nil, nil, true, fmt.Errorf("read pull requests: %w", err)
 	}
 	for _, pull := range nodes {
 		for _, closes := range pull.Closes.Nodes {
@@ -44,10 +45,11 @@ func (s *Source) evidence(ctx context.Context, ids []string) (changes []flow.Cha
 			}
 			if base, ok := s.changeOf(closes); ok {
 				changes = append(changes, pull.evidenceFor(base)...)
+				closed = append(closed, closes.ID)
 			}
 		}
 	}
-	return changes, true, nil
+	return changes, closed, true, nil
 }
 
 // changeOf returns a change of an issue without what has changed; ok is false

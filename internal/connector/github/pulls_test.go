@@ -73,7 +73,7 @@ func TestPullRequestsAreEvidence(t *testing.T) {
 		page = append(page, issue{NodeID: node})
 	}
 	page = append(page, issue{NodeID: "PR_gone"}, issue{NodeID: f.Node(api)})
-	changes, supported, err := s.pullEvidence(t.Context(), page)
+	changes, _, supported, err := s.pullEvidence(t.Context(), page)
 	if err != nil || !supported {
 		t.Fatal(supported, err)
 	}
@@ -116,7 +116,7 @@ func TestLongPullRequests(t *testing.T) {
 		f.RequestReview(fakeDay(3).Add(time.Duration(k)*time.Second), long)
 	}
 	s, d := talk(t, f, func(c *Config) { c.Repos = []string{"acme/api"} })
-	changes, _, err := s.evidence(t.Context(), pullNodes(f, pulls...))
+	changes, _, _, err := s.evidence(t.Context(), pullNodes(f, pulls...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestLongPullRequests(t *testing.T) {
 	if n := d.count("PullEvidence"); n != 2+2 {
 		t.Errorf("asked %d times", n)
 	}
-	again, _, err := s.evidence(t.Context(), pullNodes(f, pulls...))
+	again, _, _, err := s.evidence(t.Context(), pullNodes(f, pulls...))
 	if diff := cmp.Diff(changes, again); err != nil || diff != "" {
 		t.Error(err, diff)
 	}
@@ -177,7 +177,7 @@ func TestWhenPullRequestsAreNotSupported(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := talk(t, NewFake(test.opts))
-			changes, supported, err := s.pullEvidence(t.Context(), []issue{{NodeID: "PR_1"}})
+			changes, _, supported, err := s.pullEvidence(t.Context(), []issue{{NodeID: "PR_1"}})
 			if len(changes) > 0 || supported != test.supported || (err != nil) != test.fails {
 				t.Errorf("got %d changes, supported %t, error %v", len(changes), supported, err)
 			}
@@ -185,14 +185,14 @@ func TestWhenPullRequestsAreNotSupported(t *testing.T) {
 	}
 	anonymous, _ := talk(t, NewFake(FakeOptions{}), func(c *Config) { c.Token = nil })
 	for _, page := range [][]issue{nil, {{NodeID: "PR_1"}}} {
-		if _, supported, err := anonymous.pullEvidence(t.Context(), page); supported || err != nil {
+		if _, _, supported, err := anonymous.pullEvidence(t.Context(), page); supported || err != nil {
 			t.Errorf("without a token: supported %t, error %v", supported, err)
 		}
 	}
 	scope := says(200, "application/json", `{"errors":[{"type":"INSUFFICIENT_SCOPES","message":"one of ['repo']"}]}`)
 	s, d := talk(t, scope)
 	for range 3 {
-		if _, supported, err := s.pullEvidence(t.Context(), []issue{{NodeID: "PR_1"}}); supported || err != nil {
+		if _, _, supported, err := s.pullEvidence(t.Context(), []issue{{NodeID: "PR_1"}}); supported || err != nil {
 			t.Errorf("a token without the scope: supported %t, error %v", supported, err)
 		}
 	}

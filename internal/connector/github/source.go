@@ -162,13 +162,9 @@ func (s *Source) repoOf(fullName string) (repo string, ok bool) {
 
 // learnName notes what a repository is called now, by the address that one of
 // its issues gives.
-func (s *Source) learnName(repo, repositoryURL string) {
-	parts := strings.Split(repositoryURL, "/")
-	if len(parts) < 2 {
-		return
-	}
-	name := strings.ToLower(strings.Join(parts[len(parts)-2:], "/"))
-	if strings.EqualFold(name, repo) {
+func (s *Source) learnName(repo string, is *issue) {
+	name := strings.ToLower(is.repository())
+	if name == "" || strings.EqualFold(name, repo) {
 		return
 	}
 	s.mu.Lock()

@@ -46,8 +46,11 @@ type reading struct {
 	trouble   map[int64]int      // how often one of them could not be read, by id
 	evidence  []flow.Change      // from pull requests
 	board     []flow.Change      // from the project
-	evident   bool               // evidence is complete
-	boarded   bool               // board is complete
+	moving    []string           // node ids of issues that may have been transferred
+	moved     map[string]transfers
+	evident   bool // evidence is complete
+	boarded   bool // board is complete
+	traced    bool // moved is complete
 }
 
 // Poll implements [connector.Source]. It reads one repository after the other
@@ -178,8 +181,17 @@ func (p *poll) prepare(ctx context.Context, repo string, sc *scan, pos *position
 	}
 	err := p.readTimelines(ctx, r, p.pathOf(repo), pos)
 	if err == nil && !r.evident {
-		r.evidence, err = p.readEvidence(ctx, r.pulls, r.histories)
+		r.evidence, r.moving, err = p.readEvidence(ctx, r.pulls, r.histories)
 		r.evident = err == nil
+		for _, is := range r.fresh {
+			if r.histories[is.ID].transferred() {
+				r.moving = append(r.moving, is.NodeID)
+			}
+		}
+	}
+	if err == nil && !r.traced {
+		r.moved, err = p.askTransfers(ctx, r.moving)
+		r.traced = err == nil
 	}
 	if err == nil && !r.boarded && p.hasBoard() && p.board.outage.err == nil && len(r.fresh) > 0 {
 		r.board, err = p.boardHistory(ctx, deref(r.fresh))
@@ -266,8 +278,9 @@ func (p *poll) readTimelines(ctx context.Context, r *reading, path string, pos *
 
 // readEvidence returns what pull requests tell. Where the site has no better way
 // to say it, the mentions in timelines are the evidence; which it is shows with
-// the first pull request.
-func (s *Source) readEvidence(ctx context.Context, pulls []issue, histories map[int64]*history) ([]flow.Change, error) {
+// the first pull request. It returns the node ids of the issues that they close as
+// well.
+func (s *Source) readEvidence(ctx context.Context, pulls []issue, histories map[int64]*history) (changes []flow.Change, closed []string, err error) {
 	if len(pulls) == 0 && !s.evidenceKnown {
 		for _, h := range histories {
 			if pr := h.mentioned(); pr != nil {
@@ -277,17 +290,17 @@ func (s *Source) readEvidence(ctx context.Context, pulls []issue, histories map[
 		}
 	}
 	if len(pulls) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
-	changes, supported, err := s.pullEvidence(ctx, pulls)
+	changes, closed, supported, err := s.pullEvidence(ctx, pulls)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !supported && !s.mentions {
 		s.logger.Info("pull requests are known from mentions only, for GraphQL does not tell of them")
 	}
 	s.evidenceKnown, s.mentions = true, !supported
-	return changes, nil
+	return changes, closed, nil
 }
 
 // finish turns a page into changes, emits them and takes the scan on. It reports
@@ -346,6 +359,7 @@ func (p *poll) translate(repo string, r *reading, seen memory, pos *position) (b
 		if pos.found(is.Number); h.gone {
 			continue
 		}
+		h.nameFormer(r.moved[is.item()])
 		batch.Changes = append(batch.Changes, t.changes(is, h.events)...)
 		for _, bad := range h.refused {
 			batch.Rejected = append(batch.Rejected, bad.rejection(is.key()))
@@ -361,6 +375,8 @@ func (p *poll) translate(repo string, r *reading, seen memory, pos *position) (b
 			seen[bad.sum] = max(r.newest(), r.from)
 		}
 	}
+	settle(r.evidence, r.moved)
+	settle(r.board, r.moved)
 	batch.Changes = append(append(batch.Changes, r.evidence...), r.board...)
 	return batch
 }

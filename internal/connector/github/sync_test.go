@@ -27,6 +27,7 @@ var (
 	_ connector.StatusLister = (*Source)(nil)
 	_ connector.TypeLister   = (*Source)(nil)
 	_ connector.Censor       = (*Source)(nil)
+	_ connector.Tracer       = (*Source)(nil)
 	_ connector.Meter        = (*Source)(nil)
 	_ connector.Rejecter     = (*Source)(nil)
 )

@@ -100,7 +100,14 @@ func (s *Source) readIssue(ctx context.Context, repo string, number, size int) (
 	if h.gone {
 		return nil, nil
 	}
-	if _, err := s.readEvidence(ctx, nil, map[int64]*history{is.ID: h}); err != nil {
+	if h.transferred() {
+		moved, err := s.askTransfers(ctx, []string{is.NodeID})
+		if err != nil {
+			return nil, err
+		}
+		h.nameFormer(moved[is.item()])
+	}
+	if _, _, err := s.readEvidence(ctx, nil, map[int64]*history{is.ID: h}); err != nil {
 		return nil, fmt.Errorf("read evidence: %w", err)
 	}
 	s.countRejected(len(h.refused))

@@ -25,6 +25,9 @@ const (
 // mention is the kind of an event that may be evidence of a pull request.
 const mention = "cross-referenced"
 
+// transferred is the kind of the event that an issue came from another repository.
+const transferred = "transferred"
+
 // sameClosing is how far the time of an issue's closing and that of the event are
 // apart at most for the reason of the one to be that of the other.
 const sameClosing = time.Second
@@ -53,7 +56,7 @@ func (t *translator) changes(is *issue, events []event) []flow.Change {
 		}
 		all[0].Title = connector.CleanText(title, flow.MaxTitle)
 	}
-	v := voyage{state: stateOpen, lastClosing: lastClosing(events)}
+	v := voyage{state: stateOpen, lastClosing: lastClosing(events), moved: transfersIn(events)}
 	for k := range events {
 		e := &events[k]
 		if e.Event == mention {
@@ -79,7 +82,8 @@ func (t *translator) changes(is *issue, events []event) []flow.Change {
 		all = append(all, c)
 	}
 	for k := range all {
-		all[k].Item, all[k].Container, all[k].Key = item, is.Repository, is.key()
+		c := &all[k]
+		c.Item, c.Container, c.Key = item, v.moved.holder(c.At, c.Sequence, is.Repository), is.key()
 	}
 	return unique(all)
 }
@@ -165,7 +169,7 @@ func matters(kind string) bool {
 	switch kind {
 	case "closed", "reopened", "converted_to_discussion", "labeled", "unlabeled", "assigned", "unassigned",
 		"issue_type_added", "issue_type_changed", "issue_type_removed", "parent_issue_added", "parent_issue_removed",
-		"transferred", "renamed":
+		transferred, "renamed":
 		return true
 	}
 	return false
@@ -177,6 +181,7 @@ type voyage struct {
 	stateAt     time.Time // of the last event about it
 	assigned    []int64   // numbers of assignees, who never leave here
 	lastClosing int       // index of the last closing
+	moved       transfers
 }
 
 // lastClosing returns the index of the event that closed the issue last, or -1
@@ -233,8 +238,11 @@ func (v *voyage) translate(is *issue, e *event, index int) (f flow.FieldChange, 
 			return f, false
 		}
 		return flow.FieldChange{Field: flow.FieldParent, From: e.Parent.value()}, true
-	case "transferred":
-		return flow.FieldChange{Field: flow.FieldContainer, To: flow.Value{Name: is.Repository}}, true
+	case transferred:
+		return flow.FieldChange{
+			Field: flow.FieldContainer, From: flow.Value{Name: e.From},
+			To: flow.Value{Name: v.moved.holder(e.CreatedAt.Time, e.ID, is.Repository)},
+		}, true
 	case "renamed":
 		return f, e.Rename != nil
 	}

@@ -2,6 +2,7 @@ package github
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,6 +38,7 @@ type delivery struct {
 type hookIssue struct {
 	ID        int64 `json:"id"`
 	Number    int   `json:"number"`
+	CreatedAt stamp `json:"created_at"`
 	UpdatedAt stamp `json:"updated_at"`
 }
 
@@ -217,7 +219,8 @@ func (s *Source) transferred(repo string, old, to *hookIssue, read bool) flow.Ch
 		return c
 	}
 	c.ID, c.Kind = c.Item+":transferred", flow.Updated
-	if at := to.UpdatedAt.Time; !at.IsZero() {
+	// From its birth on, for the issue that it has become has all of its past.
+	if at := cmp.Or(old.CreatedAt.Time, to.UpdatedAt.Time); !at.IsZero() {
 		c.At, c.Approximate = at, false
 	}
 	c.Fields = []flow.FieldChange{{Field: flow.FieldAlias, To: flow.Value{ID: s.name + "/" + decimal(to.ID)}}}
@@ -399,10 +402,15 @@ func (s *Source) Refetch(ctx context.Context, items []string, emit func(connecto
 	}
 	for len(pulls) > 0 {
 		n := min(len(pulls), nodesAtOnce)
-		changes, _, err := s.evidence(ctx, pulls[:n])
+		changes, closed, _, err := s.evidence(ctx, pulls[:n])
 		if err != nil {
 			return err
 		}
+		moved, err := s.askTransfers(ctx, closed)
+		if err != nil {
+			return err
+		}
+		settle(changes, moved)
 		if err := emitAll(changes, emit); err != nil {
 			return err
 		}
