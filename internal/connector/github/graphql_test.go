@@ -41,6 +41,10 @@ func (d *directly) RoundTrip(r *http.Request) (*http.Response, error) {
 		r = r.Clone(r.Context())
 		r.Body = io.NopCloser(strings.NewReader(string(text)))
 	}
+	if r.Host == "" { // behind a redirect
+		r = r.Clone(r.Context())
+		r.Host = r.URL.Host
+	}
 	w := httptest.NewRecorder()
 	d.handler.ServeHTTP(w, r)
 	resp := w.Result()
