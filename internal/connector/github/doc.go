@@ -19,6 +19,7 @@
 //   - graphql.go: the queries and what their answers mean; pulls.go: what pull
 //     requests say about the issues they close; board.go: the board, as described
 //     below; moves.go: which moves were told already;
+//   - transfers.go: which repository had an issue when, as described below;
 //   - webhook.go: deliveries, and what they make to be read again;
 //   - fake.go, fakepull.go, fakeboard.go: the script of a simulated GitHub; fakehttp.go,
 //     fakegraph.go, fakehook.go: its faces; fakeshow.go: how it shows things.
@@ -75,4 +76,23 @@
 // Archiving an item changes no status: what was done stays done. Taking it off
 // the board clears the status, which a delivery alone tells: what a snapshot
 // lacks may have been archived.
+//
+// # Transferred issues
+//
+// An issue that is transferred is another one from then on, with another id and
+// number, and the old address leads there. The new one has the past of the old one
+// in its timeline, and it is that timeline which counts (case 7): each fact names
+// the repository that had the issue at the time, be it one that is not read. The
+// timeline tells when it was transferred, and GraphQL from where. Where GraphQL
+// does not answer, all facts name the repository that has the issue now.
+//
+// What the log has about the old one is hidden behind an ALIAS to the new one,
+// dated at its birth, for from there on the new one tells the same. Webhooks of
+// either repository tell of it, and otherwise the census, which misses the old one
+// and looks where its address leads ([Source.Trace]). An issue that went to a
+// repository that is not read counts as deleted.
+//
+// That the events of the past are in the new timeline is how GitHub is understood
+// to work, and not documented. Should it leave some out, what they tell is lost
+// with the old issue.
 package github
