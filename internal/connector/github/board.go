@@ -351,8 +351,9 @@ func (s *Source) observation(item *boardItem) (o connector.Observation, ok bool)
 			s.board.moves.told(&c, fromNow)
 		}
 	}
+	container := s.transfersOf(item.Content.Transfers).holder(c.At, c.Sequence, c.Container)
 	return connector.Observation{
-		Item: connector.Item{ID: c.Item, Key: c.Key, Container: c.Container, Status: status}, At: c.At,
+		Item: connector.Item{ID: c.Item, Key: c.Key, Container: container, Status: status}, At: c.At,
 	}, true
 }
 

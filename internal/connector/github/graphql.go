@@ -245,6 +245,7 @@ type graphIssue struct {
 	Repository struct {
 		Name string `json:"nameWithOwner"`
 	} `json:"repository"`
+	Transfers graphTimeline `json:"transfers"` // where they are asked for
 }
 
 // A graphNode is an issue or a pull request with its timeline.

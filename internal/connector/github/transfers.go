@@ -75,16 +75,20 @@ func (s *Source) askTransfers(ctx context.Context, ids []string) (map[string]tra
 	}
 	moved := make(map[string]transfers)
 	for _, n := range nodes {
-		for _, e := range n.Timeline.Nodes {
-			if e != nil && !e.CreatedAt.IsZero() {
-				// It is the last of its second, as the events of REST have greater numbers
-				// than anything else.
-				t := transfer{at: e.CreatedAt.Time, sequence: math.MaxInt64, from: s.former(e.From.Name)}
-				moved[string(n.DatabaseID)] = append(moved[string(n.DatabaseID)], t)
-			}
-		}
+		moved[string(n.DatabaseID)] = s.transfersOf(n.Timeline)
 	}
 	return moved, nil
+}
+
+// transfersOf returns those that a timeline consists of. Each is the last of its
+// second, as the events of REST have greater numbers than anything else.
+func (s *Source) transfersOf(t graphTimeline) (ts transfers) {
+	for _, e := range t.Nodes {
+		if e != nil && !e.CreatedAt.IsZero() {
+			ts = append(ts, transfer{at: e.CreatedAt.Time, sequence: math.MaxInt64, from: s.former(e.From.Name)})
+		}
+	}
+	return ts
 }
 
 // former returns the repository that an issue was transferred from, which need

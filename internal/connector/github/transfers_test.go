@@ -103,6 +103,13 @@ func TestFormerRepositories(t *testing.T) {
 	}); err != nil || again != len(want)-1 { // the board tells of its moves in a poll alone
 		t.Errorf("%d changes again, %v", again, err)
 	}
+	if o := observe(t, s)[id]; o.Container != "acme/old" || o.Status.Name != "Doing" {
+		t.Errorf("seen on the board: %+v", o)
+	}
+	f.SetStatus(fakeDay(8), id, "Todo", false)
+	if o := observe(t, func() *Source { s, _ := talk(t, f); return s }())[id]; o.Container != "acme/web" || o.Status.Name != "Todo" {
+		t.Errorf("seen on the board: %+v", o)
+	}
 	d.count("")
 	if _, err := s.readIssue(t.Context(), "acme/web", 2, maxPageSize); err != nil || d.count("Transfers") != 0 {
 		t.Errorf("asked for the transfers of %s, which stayed (%v)", f.Key(other), err)
