@@ -151,7 +151,7 @@ func TestTraceMany(t *testing.T) {
 			return list.census(ctx, f)
 		}}, func(_ context.Context, missed connector.Item) ([]flow.Change, error) {
 			asked++
-			if missed.ID == "7" || missed.ID == "8" {
+			if len(missed.ID) == 1 && missed.ID < "4" { // the first four
 				return nil, errBroken
 			}
 			return renamed(missed), nil
@@ -159,15 +159,15 @@ func TestTraceMany(t *testing.T) {
 		cfg := m.config(source)
 		cfg.CensusInterval, cfg.Overlaps = time.Hour, true
 		run(t, connector.NewRunner(cfg), 12*time.Hour)
-		if most != 200 || asked != 2 {
+		if most > 200 || asked != 3 {
 			t.Errorf("at most %d asked at once, %d in the end", most, asked)
 		}
 		told := map[string]int{}
 		for _, c := range m.published {
 			told[c.Kind.String()+" "+c.Item]++
 		}
-		if len(told) != 2*448 || len(m.published) != 2*448 || told["DELETED 7"] > 0 {
-			t.Errorf("%d facts about %d, want two of each of 448 items", len(m.published), len(told))
+		if len(told) != 2*446 || len(m.published) != 2*446 || told["DELETED 2"] > 0 {
+			t.Errorf("%d facts about %d, want two of each of 446 items", len(m.published), len(told))
 		}
 	})
 }
