@@ -195,6 +195,46 @@ func TestIssueThatCannotBeRead(t *testing.T) {
 	}
 }
 
+// TestLongTimelineGoesOn: a timeline of many pages comes to an end where every
+// third request fails, and no page of it is read twice.
+func TestLongTimelineGoesOn(t *testing.T) {
+	b := newBench(t, FakeOptions{})
+	id := b.world("acme/api", 1)[0]
+	b.fake.AddLabel("acme/api", "again")
+	for range 350 {
+		b.fake.Label(b.clock.after(time.Second), id, "again")
+		b.fake.Unlabel(b.clock.after(time.Second), id, "again")
+	}
+	b.clock.after(time.Hour)
+	read := map[string]int{}
+	requests := 0
+	b.config.Transport = &direct{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/timeline") {
+			if requests++; requests%3 == 0 {
+				w.WriteHeader(http.StatusBadGateway)
+				return
+			}
+			read[r.URL.RawQuery]++
+		}
+		b.fake.ServeHTTP(w, r)
+	})}
+	s, r := b.source(), newRecord()
+	for n := 0; s.Poll(t.Context(), r.cursor, r.take) != nil; n++ {
+		if n == 10 {
+			t.Fatalf("still not read after %d polls", n)
+		}
+	}
+	for query, n := range read {
+		if n != 1 {
+			t.Errorf("%s was read %d times", query, n)
+		}
+	}
+	if len(read) < 8 {
+		t.Errorf("%d pages were read, want at least 8", len(read))
+	}
+	b.want(r)
+}
+
 // TestManyIssuesThatCannotBeRead: there is a limit to what a scan goes on without;
 // behind it the poll fails as a whole. Nothing is lost.
 func TestManyIssuesThatCannotBeRead(t *testing.T) {

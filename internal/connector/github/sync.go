@@ -40,13 +40,14 @@ type reading struct {
 	from int64
 	next string
 	*listing
-	fresh     []*issue           // issues that are new or changed
-	pulls     []issue            // pull requests, likewise
-	histories map[int64]*history // of the fresh ones, by id
-	trouble   map[int64]int      // how often one of them could not be read, by id
-	evidence  []flow.Change      // from pull requests
-	board     []flow.Change      // from the project
-	moving    []string           // node ids of issues that may have been transferred
+	fresh     []*issue              // issues that are new or changed
+	pulls     []issue               // pull requests, likewise
+	histories map[int64]*history    // of the fresh ones, by id
+	trouble   map[int64]int         // how often one of them could not be read, by id
+	parts     map[int64]*unfinished // likewise
+	evidence  []flow.Change         // from pull requests
+	board     []flow.Change         // from the project
+	moving    []string              // node ids of issues that may have been transferred
 	moved     map[string]transfers
 	evident   bool // evidence is complete
 	boarded   bool // board is complete
@@ -88,6 +89,7 @@ func (s *Source) Poll(ctx context.Context, from connector.Cursor, emit func(conn
 			broken = append(broken, out.err)
 			continue
 		}
+		p.came = false
 		err := p.read(ctx, repo)
 		switch {
 		case refused != nil:
@@ -101,6 +103,9 @@ func (s *Source) Poll(ctx context.Context, from connector.Cursor, emit func(conn
 		case general(err):
 			s.turn = turn // so that each has its turn, however tight a limit is
 			return err
+		}
+		if p.came {
+			*out = outage{} // it fails now and then, and the rest is read soon
 		}
 		out.failed(err, firstWait(err))
 		broken = append(broken, err)
@@ -129,6 +134,7 @@ type poll struct {
 	*Source
 	cursor *cursor
 	emit   func(connector.Batch) error
+	came   bool // further, since the repository at hand was begun
 }
 
 // read reads what is new in a repository.
@@ -165,7 +171,10 @@ func (p *poll) prepare(ctx context.Context, repo string, sc *scan, pos *position
 		if err != nil {
 			return nil, err
 		}
-		r = &reading{from: sc.walk.from, next: sc.walk.next, listing: l, histories: make(map[int64]*history), trouble: make(map[int64]int)}
+		r = &reading{
+			from: sc.walk.from, next: sc.walk.next, listing: l,
+			histories: make(map[int64]*history), trouble: make(map[int64]int), parts: make(map[int64]*unfinished),
+		}
 		for k := range l.entries {
 			e := &l.entries[k]
 			if _, known := sc.seen[e.sum()]; known {
@@ -249,14 +258,25 @@ func (p *poll) readTimelines(ctx context.Context, r *reading, path string, pos *
 	for range min(readers, len(todo)) {
 		group.Go(func() {
 			for is := take(); is != nil; is = take() {
-				h, err := p.readTimeline(ctx, path, is.Number, size(is))
 				mu.Lock()
+				part := r.parts[is.ID]
+				mu.Unlock()
+				h, rest, err := p.readTimeline(ctx, path, is.Number, size(is), part)
+				mu.Lock()
+				r.parts[is.ID] = rest
 				switch {
 				case err == nil:
-					r.histories[is.ID] = h
+					r.histories[is.ID], p.came = h, true
 				case !ofOne(ctx, err):
 					failed, stop = err, true
+				case rest != nil && (part == nil || rest.url != part.url):
+					// It goes on from there.
+					p.came = true
+					if tries++; failed == nil {
+						failed = aboutIssue(is.key(), err)
+					}
 				default:
+					r.parts[is.ID] = nil // to be asked for less from the beginning
 					r.trouble[is.ID]++
 					known := slices.Contains(pos.Missing, is.Number)
 					enough := r.trouble[is.ID] >= patience || statusOf(err) == http.StatusNotFound
@@ -327,6 +347,7 @@ func (p *poll) finish(repo string, sc *scan, pos *position, r *reading) (end boo
 		}
 	}
 	p.countRejected(len(batch.Rejected))
+	p.came = true
 	*pos = after
 	p.cursor.Repos[repoID(repo)] = pos
 	sc.walk, sc.seen, sc.reading = walk, seen, nil

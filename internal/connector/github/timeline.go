@@ -40,34 +40,53 @@ func (p *events) decode(text []byte) error {
 	return p.each(needed)
 }
 
-// readTimeline reads the whole timeline of an issue. That there is none is an
-// error: the site has just told of the issue. The path is that of its
-// repository, such as "repos/acme/api", and the size that of the pages.
-func (s *Source) readTimeline(ctx context.Context, path string, number, size int) (*history, error) {
-	h := &history{}
-	url := fmt.Sprintf("%s/issues/%d/timeline?per_page=%d", path, number, size)
-	for n := range maxTimeline {
+// An unfinished timeline is one of which some pages were read when a request
+// failed. It goes on from there, so that a long one comes to an end where the
+// site fails now and then.
+type unfinished struct {
+	history
+	url string // of the next page
+}
+
+// readTimeline reads the whole timeline of an issue, or the rest of one that is
+// unfinished; after a failure it returns what was read until then, nil for
+// nothing. That there is none is an error: the site has just told of the issue.
+// The path is that of its repository, such as "repos/acme/api", and the size that
+// of the pages.
+func (s *Source) readTimeline(ctx context.Context, path string, number, size int, from *unfinished) (*history, *unfinished, error) {
+	u := unfinished{url: fmt.Sprintf("%s/issues/%d/timeline?per_page=%d", path, number, size)}
+	if from != nil {
+		u = *from
+	}
+	failed := func(err error) (*history, *unfinished, error) {
+		if u.read.IsZero() {
+			return nil, nil, err
+		}
+		return nil, &u, err
+	}
+	for range maxTimeline {
 		var p events
-		r, err := s.client.get(ctx, url, &p)
+		r, err := s.client.get(ctx, u.url, &p)
 		if gone(err) && statusOf(err) != http.StatusNotFound {
-			return &history{gone: true}, nil
+			return &history{gone: true}, nil, nil
 		}
 		if err != nil {
-			return nil, err
+			return failed(err)
 		}
-		if n == 0 {
-			if h.read = r.received; s.elsewhere(r, path) {
-				return &history{gone: true}, nil
+		if u.read.IsZero() {
+			if s.elsewhere(r, path) {
+				return &history{gone: true}, nil, nil
 			}
+			u.read = r.received
 		}
-		h.events = append(h.events, p.entries...)
-		h.refused = append(h.refused, p.refused...)
+		u.events = append(u.events, p.entries...)
+		u.refused = append(u.refused, p.refused...)
 		if r.next == "" {
-			return h, nil
+			return &u.history, nil, nil
 		}
-		url = r.next
+		u.url = r.next
 	}
-	return nil, fmt.Errorf("timeline of issue %d has more than %d pages", number, maxTimeline)
+	return nil, nil, fmt.Errorf("timeline of issue %d has more than %d pages", number, maxTimeline)
 }
 
 // elsewhere reports whether an answer is about another repository than was
@@ -93,7 +112,7 @@ func (s *Source) readIssue(ctx context.Context, repo string, number, size int) (
 		return nil, nil
 	}
 	is.Repository = repo
-	h, err := s.readTimeline(ctx, path, number, size)
+	h, _, err := s.readTimeline(ctx, path, number, size, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read timeline: %w", err)
 	}

@@ -179,8 +179,9 @@ func matters(kind string) bool {
 type voyage struct {
 	state       string
 	stateAt     time.Time // of the last event about it
-	assigned    []int64   // numbers of assignees, who never leave here
-	lastClosing int       // index of the last closing
+	closings    []time.Time
+	assigned    []int64 // numbers of assignees, who never leave here
+	lastClosing int     // index of the last closing
 	moved       transfers
 }
 
@@ -253,6 +254,9 @@ func (v *voyage) translate(is *issue, e *event, index int) (f flow.FieldChange, 
 func (v *voyage) turn(e *event, state, reason string) flow.FieldChange {
 	f := flow.FieldChange{Field: flow.FieldState, From: flow.Value{Name: v.state}, To: flow.Value{Name: state, Category: reason}}
 	v.state, v.stateAt = state, e.CreatedAt.Time
+	if state == stateClosed {
+		v.closings = append(v.closings, v.stateAt)
+	}
 	return f
 }
 
@@ -281,7 +285,7 @@ func (v *voyage) assign(e *event) flow.FieldChange {
 func (v *voyage) reconcile(is *issue) (flow.Change, bool) {
 	closed := is.ClosedAt.Time
 	switch {
-	case is.State == stateClosed && !closed.IsZero() &&
+	case is.State == stateClosed && !closed.IsZero() && !v.closedAt(closed) &&
 		(v.state != stateClosed && !closed.Before(v.stateAt) || closed.After(v.stateAt.Add(clockSlip))):
 		return flow.Change{
 			ID: is.item() + ":closed:" + decimal(closed.Unix()), At: closed, Kind: flow.Updated, Fields: []flow.FieldChange{{
@@ -298,6 +302,12 @@ func (v *voyage) reconcile(is *issue) (flow.Change, bool) {
 		}, true
 	}
 	return flow.Change{}, false
+}
+
+// closedAt reports whether an event tells of a closing at an instant. Where the
+// timeline goes on from there it was read later than the issue.
+func (v *voyage) closedAt(at time.Time) bool {
+	return slices.ContainsFunc(v.closings, func(c time.Time) bool { return c.Sub(at).Abs() <= sameClosing })
 }
 
 // evidence returns what a mention in a pull request tells.

@@ -118,6 +118,14 @@ func TestTranslate(t *testing.T) {
 			want: []string{"501:1 09T09:00:01 1"},
 		},
 		{
+			name: "reopened since the issue was listed, in the second of its closing", issue: closed,
+			events: []string{
+				`{"id":1,"event":"closed","created_at":"2026-03-08T10:00:00Z","state_reason":"completed"}`,
+				`{"id":2,"event":"reopened","created_at":"2026-03-08T10:00:00Z"}`,
+			},
+			want: []string{"501:1 08T10:00:00 1 STATE open>closed/completed", "501:2 08T10:00:00 2 STATE closed>open"},
+		},
+		{
 			name: "closed without an event", issue: closed,
 			want: []string{"501:closed:1772964000 08T10:00:00 0 STATE open>closed/not_planned"},
 		},
