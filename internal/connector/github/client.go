@@ -100,12 +100,25 @@ func newClient(base *url.URL, c Config) *client {
 	cl := &client{base: base, graphql: graphqlURL(base), limit: maxBody, requests: make(map[string]int64)}
 	// From the network up: count and bound every answer, answer what has not
 	// changed, and sign.
-	var stack http.RoundTripper = &meter{client: cl, next: cmp.Or[http.RoundTripper](c.Transport, http.DefaultTransport)}
+	var stack http.RoundTripper = &meter{client: cl, next: cmp.Or(c.Transport, connections())}
 	stack = newSigner(base, c, newCache(stack))
 	cl.gh = gh.NewClient(&http.Client{Transport: stack, CheckRedirect: cl.checkRedirect})
 	cl.gh.BaseURL = base
 	cl.gh.UserAgent = "flowmetrics"
 	return cl
+}
+
+// connections returns the default transport with a connection kept for each
+// reader: where HTTP/2 is not spoken the default keeps two, and the others would
+// be made anew for each request.
+func connections() http.RoundTripper {
+	t, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return http.DefaultTransport // somebody replaced it
+	}
+	t = t.Clone()
+	t.MaxIdleConnsPerHost = 2 * readers
+	return t
 }
 
 // graphqlURL returns where a site takes GraphQL, which on GitHub Enterprise

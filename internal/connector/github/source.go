@@ -34,7 +34,7 @@ type Config struct {
 	App           connector.App          // instead of a token
 	WebhookSecret func() (string, error) // asked for at each delivery; nil: webhooks are refused
 	Titles        bool                   // keep the titles of items
-	Transport     http.RoundTripper      // nil: http.DefaultTransport
+	Transport     http.RoundTripper      // nil: one like http.DefaultTransport
 	Logger        *slog.Logger           // nil: nothing is logged
 	PageSize      int                    // entries to ask for at a time; 0: 100, which is the most
 }
