@@ -210,16 +210,27 @@ func TestOtherHost(t *testing.T) {
 				http.Redirect(w, r, evil.URL+"/repositories/1/issues", http.StatusMovedPermanently)
 				return
 			}
-			w.Header().Set("Link", "<"+evil.URL+`/repositories/1/issues?page=2>; rel="next"`)
-			fmt.Fprint(w, "[]")
+			if strings.HasSuffix(r.URL.Path, "/issues") {
+				w.Header().Set("Link", "<"+evil.URL+`/repositories/1/issues?page=2>; rel="next"`)
+				fmt.Fprint(w, "["+testIssue+"]")
+			} else {
+				fmt.Fprint(w, "[]")
+			}
 		}))
-		s, err := New(Config{URL: good.URL, Repos: []string{"acme/api"}, Token: func() (string, error) { return testToken, nil }})
+		config := Config{URL: good.URL, Repos: []string{"acme/api"}, Token: func() (string, error) { return testToken, nil }}
+		s, err := New(config)
 		if err != nil {
 			t.Fatal(err)
 		}
 		census := s.Census(t.Context(), func(connector.Item) {})
-		for _, err := range []error{s.Poll(t.Context(), nil, discard), census} {
-			if !errors.Is(err, errForeign) {
+		r := newRecord()
+		first := s.Poll(t.Context(), nil, r.take)
+		s, err = New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range []error{first, s.Poll(t.Context(), r.cursor, discard), census} {
+			if !errors.Is(err, errForeign) || errors.Is(err, connector.ErrCursor) {
 				t.Errorf("%s: got %v, want a refusal", how, err)
 			}
 		}

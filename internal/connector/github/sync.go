@@ -335,6 +335,9 @@ func (p *poll) finish(repo string, sc *scan, pos *position, r *reading) (end boo
 	room := max(maxSeen/len(p.repos), 4)
 	after.advance(r, &walk, seen, end, min(p.pageSize/2, room))
 	after.Seen = seen.encode(room)
+	if next, err := p.client.base.Parse(after.Next); err != nil || !sameSite(next, p.client.base) {
+		after.Next = "" // it is refused when it is followed, and no cursor holds it
+	}
 	p.cursor.Repos[repoID(repo)] = &after
 	after.NoBoard = after.NoBoard || p.hasBoard() && !r.boarded && len(r.fresh) > 0
 	batch.Cursor = p.cursor.encode()
