@@ -510,14 +510,10 @@ func (c *chronicle) want() []string {
 func (c *chronicle) differ(t testing.TB, s *service) {
 	t.Helper()
 	var want, got []string
-	late := time.Now().Add(20 * time.Second)
-	for {
+	within(20*time.Second, func() bool {
 		want, got = c.want(), told(readLog(t, s.ok(t, "/api/v1/changes")), c.by)
-		if slices.Equal(want, got) || time.Now().After(late) {
-			break
-		}
-		<-time.After(50 * time.Millisecond)
-	}
+		return slices.Equal(want, got)
+	})
 	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("the log differs from what happened (-happened +log): %.6000s", diff)
 	}

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/flowmetrics/flowmetrics/internal/connector/github"
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
@@ -121,10 +119,21 @@ func TestGitHubWebhooks(t *testing.T) {
 	s.deliver(t, "github-main", hook{old, forged.Body}, http.StatusUnauthorized)
 	star := fake.Sign("star", []byte(`{"action":"created"}`))
 	s.deliver(t, "github-main", hook{star.Header, star.Body}, http.StatusNoContent)
-	eventually(t, "all read again", func() bool { return s.runners[0].Status().Hints == 0 })
-	<-time.After(time.Second) // what is forged and taken would be read by now
-	if after := s.ok(t, "/api/v1/changes"); after != log {
-		t.Errorf("the log changes: %s", cmp.Diff(log, after))
+	// Hints are read in their order: once a later one is in the log, what was forged
+	// and taken would be as well.
+	last := fake.Create(time.Now(), "acme/web", "Last", github.CreateOptions{})
+	for _, d := range fake.Deliveries() {
+		s.deliver(t, "github-main", hook{d.Header, d.Body}, http.StatusAccepted)
+	}
+	before := log
+	eventually(t, "the last hint is read", func() bool {
+		log = s.ok(t, "/api/v1/changes")
+		return log != before
+	})
+	for _, c := range readLog(t, log)[len(readLog(t, before)):] {
+		if c.Item != last {
+			t.Errorf("the log has a new change: %+v", c)
+		}
 	}
 	s.wantSample(t, `flowmetrics_webhook_requests_total{result="unauthorized",source="github-main"}`, 3)
 	s.end(t)
@@ -221,7 +230,10 @@ func TestGitHubTransferAndCensus(t *testing.T) {
 		last := s.runners[0].Status().LastCensus
 		eventually(t, "a census", func() bool { return s.runners[0].Status().LastCensus.After(last) })
 	}
-	<-time.After(2 * time.Second)
+	eventually(t, "all of the log is measured", func() bool {
+		end, err := s.log.LastPosition(t.Context())
+		return err == nil && s.App.processor.Status().Measured >= end
+	})
 	if got := count(); got != want {
 		t.Errorf("after the census: %s, want %s: %s", got, want, s.ok(t, "/api/v1/changes"))
 	}

@@ -184,15 +184,11 @@ func TestGitHubTransferBetweenValueStreams(t *testing.T) {
 // settles waits for the value streams to show something.
 func (s *service) settles(t testing.TB, want map[string]stay, at string) {
 	t.Helper()
-	diff := ""
-	late := time.Now().Add(20 * time.Second)
-	for {
-		if diff = cmp.Diff(want, stays(t, s, at)); diff == "" || time.Now().After(late) {
-			break
-		}
-		<-time.After(50 * time.Millisecond)
-	}
-	if diff != "" {
+	var diff string
+	if !within(20*time.Second, func() bool {
+		diff = cmp.Diff(want, stays(t, s, at))
+		return diff == ""
+	}) {
 		t.Errorf("%s (-want +got):\n%s%s", at, diff, s.ok(t, "/api/v1/changes"))
 	}
 }

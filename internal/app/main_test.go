@@ -48,15 +48,24 @@ const patience = time.Minute
 // eventually asks again and again until the answer is yes.
 func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
+	if !within(patience, done) {
+		t.Fatalf("in vain: %s", what)
+	}
+}
+
+// within asks again and again for some time and reports whether the answer was
+// yes.
+func within(limit time.Duration, done func() bool) bool {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for late := time.After(patience); !done(); {
+	for late := time.After(limit); !done(); {
 		select {
 		case <-tick.C:
 		case <-late:
-			t.Fatalf("in vain: %s", what)
+			return false
 		}
 	}
+	return true
 }
 
 // A service is an App that runs.
