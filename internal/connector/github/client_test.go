@@ -569,3 +569,23 @@ func TestSecondaryLimitEnds(t *testing.T) {
 		}))
 	}
 }
+
+// TestPostIsNotRedirected: what is sent in a body goes where it was sent to, and
+// nowhere else on the site.
+func TestPostIsNotRedirected(t *testing.T) {
+	for _, code := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		var asked []string
+		s := site(t, func(w http.ResponseWriter, r *http.Request) {
+			asked = append(asked, r.Method+" "+r.URL.Path)
+			if r.URL.Path == "/graphql" {
+				http.Redirect(w, r, "/elsewhere", code)
+				return
+			}
+			fmt.Fprint(w, "{}")
+		})
+		var into struct{}
+		if _, err := s.client.do(t.Context(), http.MethodPost, s.client.graphql, struct{}{}, &into); statusOf(err) != code || len(asked) != 1 {
+			t.Errorf("%d: got %v after %q", code, err, asked)
+		}
+	}
+}

@@ -219,3 +219,27 @@ func TestCursorIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestLate: what was updated before the newest that was read, and comes to sight
+// only after it, is read.
+func TestLate(t *testing.T) {
+	tr := quiet(map[int][]int64{1: {1_800_000_000 - 10}}, 1)
+	var cursor connector.Cursor
+	var told []string
+	for n := range 2 {
+		if err := sweep.Poll(t.Context(), tr, []string{"a"}, cursor, func(b connector.Batch) error {
+			for _, c := range b.Changes {
+				told = append(told, c.ID)
+			}
+			cursor = b.Cursor
+			return nil
+		}); err != nil {
+			t.Fatalf("poll %d: %v", n, err)
+		}
+		tr.items[2], tr.last = []int64{1_800_000_000 - 100}, 2
+		tr.now = tr.now.Add(time.Minute)
+	}
+	if want := []string{"1:0", "2:0"}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+}
