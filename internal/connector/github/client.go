@@ -309,11 +309,11 @@ func (c *client) judgeInstallation(e *ghinstallation.HTTPError) error {
 // for, or else another one.
 func limited(resp *http.Response, otherwise time.Time) error {
 	now := time.Now()
-	until := otherwise
-	if wait, ok := waitOf(resp.Header); ok {
-		until = now.Add(wait)
+	wait := otherwise.Sub(now)
+	if told, ok := waitOf(resp.Header); ok {
+		wait = told
 	}
-	until = minTime(maxTime(until, now.Add(time.Second)), now.Add(maxWait))
+	until := now.Add(min(max(wait, time.Second), maxWait))
 	// The site's words name whom it limits: they are left out.
 	return &connector.RateLimitError{Until: until, Err: &httpError{status: resp.StatusCode}}
 }
@@ -341,20 +341,6 @@ func waitOf(h http.Header) (time.Duration, bool) {
 		return at.Sub(date), true
 	}
 	return time.Until(at), true
-}
-
-func minTime(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-func maxTime(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
 }
 
 // redact makes the site's words fit for an error: short, on one line, and
