@@ -56,11 +56,11 @@ lint: ## Run go vet and staticcheck
 
 .PHONY: fmt
 fmt: ## Format all Go code
-	gofmt -w cmd internal
+	gofmt -w cmd internal dashboards deploy
 
 .PHONY: fmt-check
 fmt-check: ## Fail on unformatted Go code
-	@unformatted=$$(gofmt -l cmd internal) && test -z "$$unformatted" || \
+	@unformatted=$$(gofmt -l cmd internal dashboards deploy) && test -z "$$unformatted" || \
 		{ echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; }
 
 .PHONY: arch
