@@ -10,14 +10,21 @@ ARGS     ?=
 VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 VERSION_IN := github.com/flowmetrics/flowmetrics/internal/cli.Version
 TOOL       := go tool -modfile=$(CURDIR)/internal/tools/go.mod
-PROMTOOL   := $(CURDIR)/.cache/promtool
+PROMETHEUS := $(CURDIR)/.cache/prometheus
 OCTOKIT    := $(CURDIR)/.cache/octokit
+
+# The generator of the dashboards is a module of its own, which ./... leaves out.
+GENERATOR    := dashboards/generate
+IN_GENERATOR := $(if $(wildcard $(GENERATOR)/go.mod),cd $(GENERATOR) &&,: no $(GENERATOR):)
 
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
 
 export CGO_ENABLED = 0
-export FLOWMETRICS_PROMTOOL = $(PROMTOOL)
+export FLOWMETRICS_PROMETHEUS = $(PROMETHEUS)/prometheus
+export FLOWMETRICS_PROMTOOL = $(PROMETHEUS)/promtool
+export FLOWMETRICS_ALERTMANAGER = $(PROMETHEUS)/alertmanager
+export FLOWMETRICS_AMTOOL = $(PROMETHEUS)/amtool
 export FLOWMETRICS_OCTOKIT = $(OCTOKIT)
 
 .DEFAULT_GOAL := help
@@ -35,11 +42,11 @@ build: ## Build bin/flowmetrics
 	go build -trimpath -ldflags '-s -w -X $(VERSION_IN)=$(VERSION)' -o bin/flowmetrics ./cmd/flowmetrics
 
 .PHONY: test
-test: $(PROMTOOL) octokit ## Run all tests; RUN picks some by name
+test: prometheus octokit ## Run all tests; RUN picks some by name
 	go test -shuffle=on -timeout 10m -run '$(RUN)' ./...
 
 .PHONY: test-race
-test-race: $(PROMTOOL) octokit ## Run all tests under the race detector (needs a C compiler)
+test-race: prometheus octokit ## Run all tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m -run '$(RUN)' ./...
 
 .PHONY: test-redmine
@@ -53,6 +60,8 @@ check: fmt-check lint verify arch ## Check format, vet, staticcheck, generated c
 lint: ## Run go vet and staticcheck
 	go vet ./...
 	$(TOOL) staticcheck ./...
+	$(IN_GENERATOR) go vet ./...
+	$(IN_GENERATOR) $(TOOL) staticcheck ./...
 
 .PHONY: fmt
 fmt: ## Format all Go code
@@ -71,6 +80,7 @@ arch: ## Check the rules about the repository, the import table among them
 generate: ## Regenerate the committed generated code
 	cd proto && $(TOOL) buf generate
 	go generate ./...
+	$(IN_GENERATOR) go run . ..
 
 # Compares the files themselves and not with the last commit, so that it also
 # tells the truth about a tree with uncommitted changes.
@@ -90,7 +100,7 @@ new-connector: ## Write the skeleton of a connector; NAME is the tracker's
 	@go run ./internal/connector/newconnector '$(NAME)'
 
 .PHONY: bench
-bench: ## Run the benchmarks; BENCH picks some by name
+bench: prometheus ## Run the benchmarks; BENCH picks some by name
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 .PHONY: fuzz
@@ -102,12 +112,13 @@ fuzz: ## Run each fuzz target for FUZZTIME
 		done
 
 .PHONY: tools
-tools: $(PROMTOOL) octokit ## Fetch what tests check against, and build the pinned tools
+tools: prometheus octokit ## Fetch what tests check against, and build the pinned tools
 	$(TOOL) buf --version
 	$(TOOL) staticcheck -version
 
-$(PROMTOOL):
-	@.ci/promtool $@
+.PHONY: prometheus
+prometheus: ## Fetch Prometheus and Alertmanager, which tests run
+	@.ci/debian $(PROMETHEUS)
 
 .PHONY: octokit
 octokit: $(OCTOKIT)/package-lock.json ## Fetch what GitHub publishes about its interface, which tests check against
