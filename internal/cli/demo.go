@@ -29,7 +29,7 @@ type demoCmd struct {
 }
 
 func (demoCmd) Help() string {
-	return "Two value streams, payments and platform, with six months of history that goes on moving in\n" +
+	return "Two value streams, payments and platform, with fifteen months of history that goes on moving in\n" +
 		"accelerated time. The real connectors read them from a simulated Jira and a simulated GitHub on loopback.\n\n" + example(
 		"flowmetrics demo",
 		"flowmetrics demo --listen 127.0.0.1:9898 --seed 7")

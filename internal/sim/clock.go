@@ -12,7 +12,7 @@ const (
 	dayStart     = 9 * time.Hour // on the calendar
 	calendarDay  = 24 * time.Hour
 	calendarWeek = 7 * calendarDay
-	historyWeeks = 26
+	historyWeeks = 66 // fifteen months, for five quarters
 )
 
 // A clock lays working time out over the calendar.
@@ -22,15 +22,16 @@ type clock struct {
 	worked time.Duration // working time between the two
 }
 
-func newClock(start time.Time) clock {
+// newClock returns the clock of a world with at least some weeks of history.
+func newClock(start time.Time, weeks int) clock {
 	start = start.UTC().Round(0)
-	origin := start.Truncate(calendarDay).AddDate(0, 0, -7*historyWeeks)
+	origin := start.Truncate(calendarDay).AddDate(0, 0, -7*weeks)
 	for origin.Weekday() != time.Monday {
 		origin = origin.AddDate(0, 0, -1)
 	}
-	weeks := start.Sub(origin) / calendarWeek
+	whole := start.Sub(origin) / calendarWeek
 	rest := start.Sub(origin) % calendarWeek
-	worked := weeks * week
+	worked := whole * week
 	if days := rest / calendarDay; days < 5 {
 		worked += days*day + min(max(rest%calendarDay-dayStart, 0), day)
 	} else {

@@ -2,7 +2,7 @@
 // streams whose teams work on items in a simulated Jira site and on a simulated
 // GitHub.
 //
-// [New] makes a [World] and writes half a year of history into the sites;
+// [New] makes a [World] and writes fifteen months of history into the sites;
 // [World.Advance] lets what has happened since happen. Everything follows from
 // the seed, so a world can be made again exactly.
 //

@@ -24,7 +24,11 @@ type World struct {
 
 // New makes a world in two empty sites and writes its history up to start.
 func New(seed uint64, start time.Time, j *jira.Fake, g *github.Fake) *World {
-	w := &World{clock: newClock(start), jira: j, github: g, rand: rand.New(rand.NewPCG(seed, 0x666c6f77))}
+	return newOfWeeks(seed, start, historyWeeks, j, g)
+}
+
+func newOfWeeks(seed uint64, start time.Time, weeks int, j *jira.Fake, g *github.Fake) *World {
+	w := &World{clock: newClock(start, weeks), jira: j, github: g, rand: rand.New(rand.NewPCG(seed, 0x666c6f77))}
 	describe(j)
 	describeGitHub(g)
 	w.teams = teams(w.worked)
