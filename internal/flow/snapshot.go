@@ -128,6 +128,7 @@ type Measures struct {
 	Predicted    float64
 	Throughput28 int
 	Health       []Health
+	Signals      Signals
 	Quality      StreamQuality
 	// LoadMismatch and PresenceMismatch count the windows in which the two
 	// halves of invariant I8 do not hold. They must be zero.

@@ -83,6 +83,71 @@ func XmR(baseline []float64) (l Limits, ok bool) {
 // Signals reports whether a value lies outside the limits (rule 1).
 func (l Limits) Signals(x float64) bool { return x < l.Lower || x > l.Upper }
 
+// LogXmR returns the limits of positive values of which the logarithms vary
+// evenly, as those of times do. Mean is the geometric one; MeanRange and
+// RangeUpper are factors. What XmR says of its baseline holds here too.
+func LogXmR(baseline []float64) (l Limits, ok bool) {
+	logs := make([]float64, len(baseline))
+	for i, x := range baseline {
+		logs[i] = math.Log(x)
+	}
+	l, ok = XmR(logs)
+	if !ok {
+		return Limits{}, false
+	}
+	return Limits{math.Exp(l.Mean), math.Exp(l.MeanRange), math.Exp(l.Lower), math.Exp(l.Upper), math.Exp(l.RangeUpper)}, true
+}
+
+// Median returns the middle value of a list, or the mean of the two in the
+// middle; of an empty list it is 0. It sorts the list.
+func Median(values []float64) float64 {
+	n := len(values)
+	if n == 0 {
+		return 0
+	}
+	slices.Sort(values)
+	return (values[(n-1)/2] + values[n/2]) / 2
+}
+
+// BalanceP returns the chance that a + b events fall into two kinds at least as
+// unevenly as a and b if both are equally likely: the exact two-sided binomial
+// test of ½. It is 1 for two equal numbers, none included.
+func BalanceP(a, b int) float64 {
+	n, k := a+b, min(a, b)
+	if a == b {
+		return 1
+	}
+	all, _ := math.Lgamma(float64(n + 1))
+	hit, _ := math.Lgamma(float64(k + 1))
+	miss, _ := math.Lgamma(float64(n - k + 1))
+	term := math.Exp(all - hit - miss - float64(n)*math.Ln2) // P(X = k)
+	sum := 0.0
+	for ; term > sum*1e-17; k-- { // from the largest on, until nothing more is added
+		sum += term
+		term *= float64(k) / float64(n-k+1)
+	}
+	return min(1, 2*sum)
+}
+
+// PoissonQuantile returns the smallest k with P(X <= k) >= p for X of a Poisson
+// distribution of a mean, which is not negative; p is above 0 and below 1.
+func PoissonQuantile(mean, p float64) int {
+	if mean == 0 {
+		return 0
+	}
+	// What is 20 deviations below the mean adds nothing, and e^-mean would be 0.
+	k := max(0, math.Floor(mean-20*math.Sqrt(mean)))
+	factorial, _ := math.Lgamma(k + 1)
+	term := math.Exp(k*math.Log(mean) - mean - factorial) // P(X = k)
+	sum := term
+	for sum < p && (k < mean || term > sum*1e-17) {
+		k++
+		term *= mean / k
+		sum += term
+	}
+	return int(k)
+}
+
 // A Forecast answers how many items will be completed and when, from the
 // completions of past days, each as likely as the other to come again. It is
 // exact: distributions are convolved, nothing is drawn at random. It holds
