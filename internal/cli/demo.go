@@ -23,7 +23,7 @@ import (
 
 type demoCmd struct {
 	Config  string `placeholder:"FILE" help:"Measure the simulated organisation by this configuration: its sources of Jira and GitHub are pointed at the simulation. Default: a built-in one."`
-	DataDir string `placeholder:"DIR" help:"Folder of the event log; a later demo on it goes on with the same organisation. Default: a temporary one, removed at the end."`
+	DataDir string `placeholder:"DIR" help:"Folder of the event log, and of the built-in configuration as demo.yaml; a later demo on it goes on with the same organisation. Default: a temporary one, removed at the end."`
 	Seed    uint64 `placeholder:"N" help:"Seed of the simulated organisation, from 1 up: the same seed is the same history. Default: that of the data folder, else 1."`
 	serveFlags
 }
@@ -71,7 +71,7 @@ func (c *demoCmd) Run(env *environment) (err error) {
 	if err := os.WriteFile(at.token, []byte("simulated\n"), 0o600); err != nil {
 		return fmt.Errorf("keep token of the simulated GitHub: %w", err)
 	}
-	cfg, err := c.configuration(world, at)
+	cfg, err := c.configuration(dir, world, at)
 	if err != nil {
 		return err
 	}
@@ -158,11 +158,16 @@ func write(path string, o origin) error {
 	return nil
 }
 
-// configuration returns the built-in configuration, or the given one with its
-// sources of Jira and GitHub pointed at the simulation, without their credentials.
-func (c *demoCmd) configuration(world *sim.World, at simulated) (*config.Config, error) {
+// configuration returns the built-in configuration, which it leaves in the data
+// folder for other commands, or the given one with its sources of Jira and GitHub
+// pointed at the simulation, without their credentials.
+func (c *demoCmd) configuration(dir string, world *sim.World, at simulated) (*config.Config, error) {
 	if c.Config == "" {
-		return config.Parse(filepath.Join(os.TempDir(), "demo.yaml"), world.Config(at.jira, at.github, at.token))
+		path := filepath.Join(dir, "demo.yaml")
+		if err := os.WriteFile(path, world.Config(at.jira, at.github, filepath.Base(at.token)), 0o644); err != nil {
+			return nil, fmt.Errorf("keep configuration of the demo: %w", err)
+		}
+		return config.Load(path)
 	}
 	cfg, err := config.Load(c.Config)
 	if err != nil {
