@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -69,11 +70,14 @@ type service struct {
 	URL     string // of the page, without a slash at the end
 }
 
-// serve starts `flowmetrics serve` or `flowmetrics demo` on a free port and waits
-// until it is ready.
+// serve starts `flowmetrics serve` or `flowmetrics demo`, on a free port unless the
+// arguments name one, and waits until it is ready.
 func serve(t testing.TB, command string, args ...string) *service {
 	t.Helper()
-	cmd := exec.Command(program(t), append([]string{command, "--listen", "127.0.0.1:0"}, args...)...)
+	if !slices.Contains(args, "--listen") {
+		args = append(slices.Clone(args), "--listen", "127.0.0.1:0")
+	}
+	cmd := exec.Command(program(t), append([]string{command}, args...)...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
 	s := &service{process: start(t, cmd)}
 	s.Address = s.await(t, `msg=listening page=http://([^/]+)/`)

@@ -127,7 +127,7 @@ func (o *output) text() ([]byte, <-chan struct{}) {
 // tail returns the end of it.
 func (o *output) tail() []byte {
 	text, _ := o.text()
-	return text[max(0, len(text)-4000):]
+	return text[max(0, len(text)-2000):]
 }
 
 // eventually asks again and again until the answer is yes.
