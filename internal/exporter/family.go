@@ -26,19 +26,39 @@ const (
 	histogram = dto.MetricType_HISTOGRAM
 )
 
-// samples collects the samples of one family.
+// samples takes the samples of one family, one call for each: into a family of
+// the live page or into a history. It is the only way from the table to both.
 type samples struct {
-	labels []string
-	order  []int  // the labels by name, in which order they are written
-	stream string // value of the first label, where it is set
-	family *dto.MetricFamily
+	name    string
+	help    string
+	kind    dto.MetricType
+	labels  []string
+	order   []int  // the labels by name, in which order they are written
+	stream  string // value of the first label, where it is set
+	family  *dto.MetricFamily
+	history *columns // instead of family
+}
+
+// samples returns where the family's samples go to. The caller says where that
+// is.
+func (f *family[T]) samples() *samples {
+	s := &samples{name: f.name, help: f.help, kind: f.kind, labels: f.labels, order: make([]int, len(f.labels))}
+	for i := range s.order {
+		s.order[i] = i
+	}
+	slices.SortFunc(s.order, func(a, b int) int { return cmp.Compare(f.labels[a], f.labels[b]) })
+	return s
 }
 
 // add appends a sample. The values are those of the labels in their order,
 // without the value stream inside of eachStream.
 func (s *samples) add(value float64, values ...string) {
+	if s.history != nil {
+		s.history.add(s, value, values)
+		return
+	}
 	m := s.metric(values)
-	if s.family.GetType() == counter {
+	if s.kind == counter {
 		m.Counter = &dto.Counter{Value: &value}
 	} else {
 		m.Gauge = &dto.Gauge{Value: &value}
@@ -57,12 +77,7 @@ func (s *samples) optional(value float64, defined bool, values ...string) {
 
 // metric appends a metric with labels and without a value.
 func (s *samples) metric(values []string) *dto.Metric {
-	if s.stream != "" {
-		values = append([]string{s.stream}, values...)
-	}
-	if len(values) != len(s.labels) {
-		panic("exporter: " + s.family.GetName() + " has another number of labels")
-	}
+	values = s.allValues(values)
 	pairs := make([]dto.LabelPair, len(values))
 	m := &dto.Metric{Label: make([]*dto.LabelPair, len(values))}
 	for i, label := range s.order {
@@ -73,20 +88,26 @@ func (s *samples) metric(values []string) *dto.Metric {
 	return m
 }
 
+// allValues returns a copy of the values with that of the value stream.
+func (s *samples) allValues(values []string) []string {
+	every := make([]string, 0, len(s.labels))
+	if s.stream != "" {
+		every = append(every, s.stream)
+	}
+	every = append(every, values...)
+	if len(every) != len(s.labels) {
+		panic("exporter: " + s.name + " has another number of labels")
+	}
+	return every
+}
+
 // gather returns the families that have samples, in the order of their names.
 func gather[T any](table []family[T], from T) []*dto.MetricFamily {
 	families := make([]*dto.MetricFamily, 0, len(table))
 	for i := range table {
 		f := &table[i]
-		out := &samples{
-			labels: f.labels,
-			order:  make([]int, len(f.labels)),
-			family: &dto.MetricFamily{Name: &f.name, Help: &f.help, Type: &f.kind},
-		}
-		for j := range out.order {
-			out.order[j] = j
-		}
-		slices.SortFunc(out.order, func(a, b int) int { return cmp.Compare(f.labels[a], f.labels[b]) })
+		out := f.samples()
+		out.family = &dto.MetricFamily{Name: &f.name, Help: &f.help, Type: &f.kind}
 		f.from(from, out)
 		if len(out.family.Metric) > 0 {
 			families = append(families, out.family)
@@ -166,7 +187,6 @@ func rolledUp(value func(t *flow.TypeMeasures) (float64, bool)) func(*flow.Snaps
 // unclassified only where it has or had an item without a type, for it is no
 // part of a well configured value stream and a fifth of its series.
 func types(m *flow.Measures) []flow.ItemType {
-	shown := []flow.ItemType{flow.Feature, flow.Defect, flow.Risk, flow.Debt}
 	const u = flow.Unclassified
 	totals := &m.Totals[u]
 	seen := totals.Entered+totals.Completed+totals.Reopened+totals.Cancelled > 0 || m.Load.ByType[u] != flow.TypeLoad{}
@@ -174,7 +194,10 @@ func types(m *flow.Measures) []flow.ItemType {
 		seen = seen || m.Windows[i].ByType[u] != flow.TypeMeasures{}
 	}
 	if seen {
-		shown = append(shown, u)
+		return shownTypes
 	}
-	return shown
+	return shownTypes[:u]
 }
+
+// shownTypes are all types that may be shown, unclassified last.
+var shownTypes = []flow.ItemType{flow.Feature, flow.Defect, flow.Risk, flow.Debt, flow.Unclassified}

@@ -96,6 +96,10 @@ var flowTimeBounds = func() []float64 {
 
 // histogram appends the flow times at the completions of one item type.
 func (s *samples) histogram(t *flow.Totals, values ...string) {
+	if s.history != nil {
+		s.history.histogram(s, t, values)
+		return
+	}
 	h := &dto.Histogram{}
 	below := uint64(0)
 	for i := range flowTimeBounds {
