@@ -133,9 +133,9 @@ func changes() dashboard.AnnotationContainer {
 func strip() row {
 	age := numbers("Data age", seconds,
 		`Time since the numbers were computed, and since the source that was read longest ago was read to its end. Over 30 minutes (red) the alert FlowDataStale fires and nothing else on this page can be trusted: see Service health.`,
-		now("numbers", `time() - max by () (flowmetrics_processor_snapshot_timestamp_seconds)`),
-		now("oldest source", `time() - min by () (max by (source) (flowmetrics_connector_last_success_timestamp_seconds))`),
-	).steps(green, step{900, amber}, step{1800, red}).decimals(0)
+		now("numbers", `time() - min by () (last_over_time(flowmetrics_processor_snapshot_timestamp_seconds[40m]))`),
+		now("oldest source", `time() - min by () (max by (source) (last_over_time(flowmetrics_connector_last_success_timestamp_seconds[40m])))`),
+	).steps(green, step{900, amber}, step{1800, red}).decimals(0).empty("none for 40 minutes")
 	coverage := numbers("Coverage", share,
 		`Share of the items completed in the window whose start is known: flow time and efficiency are made of these alone. The lowest of the chosen value streams. Below 90 % ask why starts are missing (skipped statuses, items older than the history); below 70 % do not decide by flow time.`,
 		now("coverage", fmt.Sprintf("min by () (%s / (%s > 0))", added("flow_time_items", inWindow), added("flow_velocity_items", inWindow))),

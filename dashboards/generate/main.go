@@ -22,7 +22,11 @@ func main() {
 		os.Exit(2)
 	}
 	for file, d := range map[string]dashboard.Dashboard{
-		"weekly-operating-review.json": weekly(),
+		"weekly-operating-review.json":  weekly(),
+		"monthly-portfolio-review.json": monthly(),
+		"quarterly-review.json":         quarterly(),
+		"leading-indicators.json":       leading(),
+		"service-health.json":           service(),
 	} {
 		if err := write(filepath.Join(os.Args[1], file), d); err != nil {
 			fmt.Fprintln(os.Stderr, "generate:", err)

@@ -6,7 +6,6 @@ import (
 
 	"github.com/grafana/grafana-foundation-sdk/go/barchart"
 	"github.com/grafana/grafana-foundation-sdk/go/bargauge"
-	"github.com/grafana/grafana-foundation-sdk/go/cog/variants"
 	"github.com/grafana/grafana-foundation-sdk/go/common"
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 	"github.com/grafana/grafana-foundation-sdk/go/prometheus"
@@ -36,6 +35,9 @@ const (
 	number  = "none"
 )
 
+// A query is a query of a panel.
+type query = prometheus.Dataquery
+
 // A panel is a panel and its width in the grid of 24 columns.
 type panel struct {
 	dashboard.Panel
@@ -48,7 +50,7 @@ func source() *common.DataSourceRef {
 	return &common.DataSourceRef{Type: new("prometheus"), Uid: new("${datasource}")}
 }
 
-func newPanel(kind, title, unit, description string, queries []prometheus.Dataquery) *panel {
+func newPanel(kind, title, unit, description string, queries []query) *panel {
 	p := &panel{width: 12, Panel: dashboard.Panel{
 		Type: kind, Title: &title, Description: &description, Datasource: source(),
 		FieldConfig: &dashboard.FieldConfigSource{
@@ -63,7 +65,7 @@ func newPanel(kind, title, unit, description string, queries []prometheus.Dataqu
 	}}
 	for i, q := range queries {
 		q.RefId = new(cmp.Or(deref(q.RefId), fmt.Sprintf("%c", 'A'+i)))
-		p.Targets = append(p.Targets, variants.Dataquery(q))
+		p.Targets = append(p.Targets, q)
 	}
 	return p
 }
@@ -81,7 +83,7 @@ func last() common.ReduceDataOptions {
 }
 
 // numbers shows the value of each query, with its name where there are several.
-func numbers(title, unit, description string, queries ...prometheus.Dataquery) *panel {
+func numbers(title, unit, description string, queries ...query) *panel {
 	p := newPanel("stat", title, unit, description, queries)
 	p.Options = stat.Options{
 		GraphMode: common.BigValueGraphModeNone, ColorMode: common.BigValueColorModeValue, JustifyMode: common.BigValueJustifyModeAuto,
@@ -108,7 +110,7 @@ func (p *panel) text(mode common.BigValueTextMode) *panel {
 }
 
 // lines shows the queries over time.
-func lines(title, unit, description string, queries ...prometheus.Dataquery) *panel {
+func lines(title, unit, description string, queries ...query) *panel {
 	p := newPanel("timeseries", title, unit, description, queries)
 	p.custom = &common.GraphFieldConfig{
 		DrawStyle: new(common.GraphDrawStyleLine), LineWidth: new(2.0), FillOpacity: new(0.0), ShowPoints: new(common.VisibilityModeNever),
@@ -156,7 +158,7 @@ func (p *panel) step(interval string) *panel {
 
 // table shows the rows that the queries have in common, with their values side by
 // side. The queries are instant ones in table format with the same labels.
-func tabular(title, unit, description string, columns []column, queries ...prometheus.Dataquery) *panel {
+func tabular(title, unit, description string, columns []column, queries ...query) *panel {
 	p := newPanel("table", title, unit, description, queries)
 	p.FieldConfig.Defaults.Custom = map[string]any{"align": "auto", "displayMode": "auto", "filterable": false, "inspect": false}
 	p.Options = table.Options{ShowHeader: true, Footer: &common.TableFooterOptions{Reducer: []string{"sum"}}}
@@ -204,7 +206,7 @@ func (p *panel) joined(columns []column) *panel {
 }
 
 // columnChart shows one group of bars for each value of the first column.
-func columnChart(title, unit, description string, stacking common.StackingMode, columns []column, queries ...prometheus.Dataquery) *panel {
+func columnChart(title, unit, description string, stacking common.StackingMode, columns []column, queries ...query) *panel {
 	p := newPanel("barchart", title, unit, description, queries)
 	p.FieldConfig.Defaults.Color.Mode = dashboard.FieldColorModeIdPaletteClassic
 	p.FieldConfig.Defaults.Custom = barchart.FieldConfig{LineWidth: new(int32(1)), FillOpacity: new(int32(80)), AxisPlacement: new(common.AxisPlacementAuto), AxisSoftMin: new(0.0)}
@@ -222,7 +224,7 @@ func columnChart(title, unit, description string, stacking common.StackingMode, 
 }
 
 // gauges shows one horizontal bar for each series.
-func gauges(title, unit, description string, queries ...prometheus.Dataquery) *panel {
+func gauges(title, unit, description string, queries ...query) *panel {
 	p := newPanel("bargauge", title, unit, description, queries)
 	p.FieldConfig.Defaults.Min = new(0.0)
 	p.Options = bargauge.Options{
@@ -248,6 +250,12 @@ func (p *panel) decimals(n float64) *panel {
 // empty says what stands where there is no number.
 func (p *panel) empty(text string) *panel {
 	p.FieldConfig.Defaults.NoValue = &text
+	return p
+}
+
+// most sets the upper end of the scale.
+func (p *panel) most(n float64) *panel {
+	p.FieldConfig.Defaults.Max = &n
 	return p
 }
 

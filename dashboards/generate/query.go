@@ -14,7 +14,7 @@ const (
 	all      = `item_type="all"`
 )
 
-// max is a fact about each chosen value stream, by further labels where given:
+// fact is a fact about each chosen value stream, by further labels where given:
 // "metric by label,label". Replicas and a handover can show a fact twice, hence
 // the maximum.
 func fact(metric string, matchers ...string) string {
@@ -39,33 +39,39 @@ func added(metric string, matchers ...string) string {
 }
 
 // before is the expression at a time before. Each selector of this program ends
-// with a brace, and no variable is written with one.
-func before(expr, ago string) string { return strings.ReplaceAll(expr, "}", "} offset "+ago) }
+// with a brace, and no variable is written with one. No time ago is now, for PromQL
+// has no offset of 0.
+func before(expr, ago string) string {
+	if ago == "" {
+		return expr
+	}
+	return strings.ReplaceAll(expr, "}", "} offset "+ago)
+}
 
-// perDay turns seconds into days.
+// inDays turns seconds into days.
 func inDays(expr string) string { return expr + " / 86400" }
 
 // q is a query over time whose series are named by the legend.
-func q(legend, expr string) prometheus.Dataquery {
-	return prometheus.Dataquery{
+func q(legend, expr string) query {
+	return query{
 		Datasource: source(), Expr: expr, LegendFormat: &legend, EditorMode: new(prometheus.QueryEditorModeCode),
 		Range: new(true), Instant: new(false), Format: new(prometheus.PromQueryFormatTimeSeries),
 	}
 }
 
 // now is a query for the end of the time range alone.
-func now(legend, expr string) prometheus.Dataquery {
-	query := q(legend, expr)
-	query.Range, query.Instant = new(false), new(true)
-	return query
+func now(legend, expr string) query {
+	at := q(legend, expr)
+	at.Range, at.Instant = new(false), new(true)
+	return at
 }
 
 // cells is a query for the end of the time range whose labels and value are
 // fields of a row.
-func cells(ref, expr string) prometheus.Dataquery {
-	query := now("", expr)
-	query.RefId, query.Format = &ref, new(prometheus.PromQueryFormatTable)
-	return query
+func cells(ref, expr string) query {
+	row := now("", expr)
+	row.RefId, row.Format = &ref, new(prometheus.PromQueryFormatTable)
+	return row
 }
 
 // The names of the states of health, as the values of the label health.
@@ -114,7 +120,7 @@ func (p *panel) byHealth() *panel {
 // healthTexts are the texts of health as a number.
 func healthTexts() property {
 	return mapped(map[string]dashboard.ValueMappingResult{
-		"0": shown("●", grey, 0), "1": shown("●", green, 1), "2": shown("●", amber, 2), "3": shown("●", red, 3),
+		"0": shown("no data", grey, 0), "1": shown("on", green, 1), "2": shown("off", amber, 2), "3": shown("far off", red, 3),
 	})
 }
 

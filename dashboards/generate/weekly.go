@@ -112,7 +112,7 @@ func crossings() *panel {
 // weeks is what happened in the seven days to the Monday before. Points a week
 // apart are on Thursdays, the day of the week on which the year 1970 began.
 func weeks(metric string) string {
-	return before(fact(metric+" by reason", `window="7d"`), "3d")
+	return before(fact(metric+" by reason", `window="7d"`), monday)
 }
 
 // load is the load by state.
@@ -140,9 +140,9 @@ func flowTime() *panel {
 func velocity() *panel {
 	return lines("Velocity by type, a week", items,
 		`Items completed in the seven days to each Monday 00:00 UTC, by type, with the mean and the limits of the baseline (13 weeks before the quarter) for a whole week. A week outside the limits is a signal: ask what was different. Inside, it is chance: do not explain it.`,
-		q("{{item_type}}", before(fact("flow_velocity_items by item_type", `window="7d"`), "3d")),
-		q("upper limit", before(fact("flow_velocity_week_upper_limit_items"), "3d")), q("mean", before(fact("flow_velocity_week_mean_items"), "3d")),
-		q("lower limit", before(fact("flow_velocity_week_lower_limit_items"), "3d"))).
+		q("{{item_type}}", before(fact("flow_velocity_items by item_type", `window="7d"`), monday)),
+		q("upper limit", before(fact("flow_velocity_week_upper_limit_items"), monday)), q("mean", before(fact("flow_velocity_week_mean_items"), monday)),
+		q("lower limit", before(fact("flow_velocity_week_lower_limit_items"), monday))).
 		bars().step("1w").decimals(0).named("upper limit", limit("text")...).named("lower limit", limit("text")...).named("mean", line("text")...)
 }
 
