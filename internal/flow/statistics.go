@@ -69,11 +69,14 @@ func XmR(baseline []float64) (l Limits, ok bool) {
 		return Limits{}, false
 	}
 	for i, x := range baseline {
-		l.Mean += x / float64(n)
+		l.Mean += x
 		if i > 0 {
-			l.MeanRange += math.Abs(x-baseline[i-1]) / float64(n-1)
+			l.MeanRange += math.Abs(x - baseline[i-1])
 		}
 	}
+	// Divided last: the mean of whole numbers is a whole one where it should be.
+	l.Mean /= float64(n)
+	l.MeanRange /= float64(n - 1)
 	// The factors turn a mean range of two normal values into three sigma.
 	l.Lower, l.Upper = l.Mean-2.66*l.MeanRange, l.Mean+2.66*l.MeanRange
 	l.RangeUpper = 3.268 * l.MeanRange

@@ -45,7 +45,7 @@ func Evaluate(p *flow.Policy, log []flow.Change, at time.Time) Result {
 			for k := 0; k+1 < len(instants); k++ {
 				s := step{from: instants[k], to: instants[k+1]}
 				if k > 0 {
-					s.before = h.at(v, names, instants[k-1])
+					s.before = l.steps[k-1].now
 				}
 				s.now = h.at(v, names, instants[k])
 				l.steps = append(l.steps, s)

@@ -22,6 +22,7 @@ type Stream struct {
 	Load    Load               `json:"load"`
 	Windows map[string]*Window `json:"windows"`
 	Items   []Item             `json:"items"`
+	Signals flow.Signals       `json:"-"` // not among the public numbers
 }
 
 // A Load is what is in flow as of the instant.
@@ -161,6 +162,7 @@ func measure(v *flow.ValueStream, windows []flow.Window, lives []*life, at time.
 	for _, w := range windows {
 		s.Windows[w.Name] = measureWindow(v, lives, at.Add(-w.Length), at)
 	}
+	s.Signals = signals(v, lives, at)
 	return s
 }
 
