@@ -11,6 +11,12 @@ import (
 // releases migrate what they have renamed since.
 const schemaVersion = 37
 
+// A page is a dashboard in the classic schema, which all releases of Grafana read:
+// the one that replaces it is read by the newest only.
+//
+//lint:ignore SA1019 on purpose, as said.
+type page = dashboard.Dashboard
+
 // pages are all dashboards in the order of their links.
 var pages = []struct{ uid, title string }{
 	{"flow-weekly", "Flow: weekly operating review"},
@@ -41,8 +47,8 @@ func heading(title string) row { return row{title: title} }
 func panels(height uint32, ps ...*panel) row { return row{height: height, panels: ps} }
 
 // build lays out the rows, the data-quality strip first, and numbers the panels.
-func (f frame) build() dashboard.Dashboard {
-	d := dashboard.Dashboard{
+func (f frame) build() page {
+	d := page{
 		Uid: &f.uid, Description: &f.description, Tags: []string{"flowmetrics"}, Editable: new(false), Timezone: new("browser"),
 		WeekStart: new("monday"), GraphTooltip: new(dashboard.DashboardCursorSyncCrosshair), Refresh: new("5m"), LiveNow: new(false),
 		FiscalYearStartMonth: new(uint8(0)), Time: &dashboard.DashboardDashboardTime{From: f.from, To: "now"},

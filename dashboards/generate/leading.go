@@ -4,11 +4,10 @@ import (
 	"fmt"
 
 	"github.com/grafana/grafana-foundation-sdk/go/common"
-	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
 // leading is the dashboard of the leading indicators: what the alerts see.
-func leading() dashboard.Dashboard {
+func leading() page {
 	f := frame{uid: "flow-leading", from: "now-30d", window: "30d", description: `For operators and for those who answer an alert: what fires now, and for each alert its number over time with the threshold, so that it can be seen coming, judged and seen to recover. ` +
 		`A panel is named after its alert and leads to its runbook. Red is the threshold of the alert; how long it must last is in the description. Times are those of the browser.`}
 	f.rows = []row{
@@ -143,7 +142,7 @@ func rejected() *panel {
 func absent() *panel {
 	p := lines("", "suffix: value streams",
 		`Value streams that have flow metrics. None for 10 minutes: page. The service is not running, cannot be scraped or has no value stream; then neither dashboards nor alerts say anything.`,
-		q("value streams", `count by () (max by (value_stream) (flow_load_items))`)).
+		q("value streams", `count by () (`+fact("flow_load_items")+`)`)).
 		decimals(0).alert("FlowMetricsAbsent").named("value streams", colour(blue))
 	p.FieldConfig.Defaults.Thresholds = thresholds(red, step{1, green})
 	p.custom.ThresholdsStyle.Mode = common.GraphThresholdsStyleModeDashed

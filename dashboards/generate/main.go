@@ -12,8 +12,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-
-	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
 func main() {
@@ -21,7 +19,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: generate DIRECTORY")
 		os.Exit(2)
 	}
-	for file, d := range map[string]dashboard.Dashboard{
+	for file, d := range map[string]page{
 		"weekly-operating-review.json":  weekly(),
 		"monthly-portfolio-review.json": monthly(),
 		"quarterly-review.json":         quarterly(),
@@ -37,7 +35,7 @@ func main() {
 
 // write writes a dashboard with the operators of PromQL unescaped, so that a
 // change can be read.
-func write(file string, d dashboard.Dashboard) error {
+func write(file string, d page) error {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)

@@ -15,7 +15,7 @@ const toWeekly = "/d/flow-weekly?var-value_stream=${__value.raw}&${datasource:qu
 var itemTypes = []struct{ name, colour string }{{"feature", blue}, {"defect", purple}, {"risk", yellow}, {"debt", "#b877d9"}, {"unclassified", grey}}
 
 // monthly is the dashboard of the monthly portfolio review.
-func monthly() dashboard.Dashboard {
+func monthly() page {
 	f := frame{uid: "flow-monthly", from: "now-6M", window: "30d", description: `For those who lead several value streams: 60 minutes a month. ` +
 		`In the order of the meeting: the scorecard, then only the value streams with a signal (arrow) or off target (colour); is the mix as agreed, rebalance; bottlenecks that several share. ` +
 		`Never compare value streams by velocity or efficiency: each has its own statuses. Colours compare with the agreed target, arrows tell a statistical signal, grey means too little data. Times are those of the browser.`}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/grafana/grafana-foundation-sdk/go/common"
-	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
 // monday is how long ago the last Monday was at the points of a query with a step
@@ -15,7 +14,7 @@ const monday = "3d"
 const mondays = ` Each point is the week to a Monday 00:00 UTC.`
 
 // quarterly is the dashboard of the quarterly review.
-func quarterly() dashboard.Dashboard {
+func quarterly() page {
 	f := frame{uid: "flow-quarterly", from: "now-15M", window: "90d", description: `For executives, both sides of the partnership: 90 minutes a quarter, after outcomes. ` +
 		`In the order of the meeting: the last 13 weeks and five quarters of each metric; what the quarter's capacity bought and what was thrown away; was the service level kept; then agree mix, flow times and load limits anew. ` +
 		`A quarter here is the window up to now, and the windows before it 13 weeks apart. Colours compare with the agreed target, grey means too little data. Times are those of the browser.`}

@@ -4,11 +4,10 @@ import (
 	"fmt"
 
 	"github.com/grafana/grafana-foundation-sdk/go/common"
-	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
 // service is the dashboard of the service itself.
-func service() dashboard.Dashboard {
+func service() page {
 	f := frame{uid: "flow-service", from: "now-24h", window: "30d", description: `For operators of flowmetrics: is everything read, kept, computed and archived, and how good are the data. ` +
 		`From left to right along the data path: connectors, log, processor, archive; then what makes the numbers of value streams less certain. ` +
 		`These metrics exist since the service is scraped; no history is loaded for them. Red is the threshold of an alert. Times are those of the browser.`}

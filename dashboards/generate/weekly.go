@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/grafana/grafana-foundation-sdk/go/common"
-	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
 // caveat is what the word active does not mean.
@@ -13,7 +12,7 @@ const caveat = `Active means in a status that is mapped active, not touched by a
 // weekly is the dashboard of the weekly operating review. All of a value stream is
 // below one heading, which is repeated, so that several can be looked at one after
 // the other.
-func weekly() dashboard.Dashboard {
+func weekly() page {
 	f := frame{uid: "flow-weekly", from: "now-90d", window: "30d", description: `For the lead of a value stream and the business counterpart: 30 minutes a week. ` +
 		`In the order of the meeting: can the data be trusted; which alerts fire; what is stuck; may anything be started; where does work wait. ` +
 		`Choose one value stream; with several, their reviews follow each other. Colours compare with the agreed target, arrows tell a statistical signal, grey means too little data. Times are those of the browser.`}
