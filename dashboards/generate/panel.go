@@ -3,9 +3,11 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/grafana/grafana-foundation-sdk/go/barchart"
 	"github.com/grafana/grafana-foundation-sdk/go/bargauge"
+	"github.com/grafana/grafana-foundation-sdk/go/cog/variants"
 	"github.com/grafana/grafana-foundation-sdk/go/common"
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 	"github.com/grafana/grafana-foundation-sdk/go/prometheus"
@@ -312,6 +314,11 @@ func line(c string) []property {
 // right puts a series on an axis of its own.
 func right(c, u string) []property {
 	return []property{colour(c), unit(u), {"custom.axisPlacement", "right"}, {"custom.lineWidth", 1}, {"custom.fillOpacity", 0}}
+}
+
+// has reports whether a query is named so.
+func (p *panel) has(legend string) bool {
+	return slices.ContainsFunc(p.Targets, func(t variants.Dataquery) bool { return deref(t.(query).LegendFormat) == legend })
 }
 
 // named sets properties of one field.

@@ -52,7 +52,10 @@ func weekly13(title, unit, description, expr, lower, upper string) *panel {
 			queries = append(queries, q("{{value_stream}} "+name, before(l.expr, monday)))
 		}
 	}
-	p := lines(title, unit, description+mondays, queries...).step("1w").decimals(0).like(" limit$", limit("text")...)
+	p := lines(title, unit, description+mondays, queries...).step("1w").decimals(0)
+	if len(queries) > 1 {
+		p.like(" limit$", limit("text")...)
+	}
 	p.TimeFrom = new("13w")
 	p.custom.ShowPoints = new(common.VisibilityModeAlways)
 	return p

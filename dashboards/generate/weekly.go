@@ -70,7 +70,13 @@ func headlines() []row {
 	}
 	for i := range now1 {
 		now1[i].filled().byHealth().text(common.BigValueTextModeValue)
-		then[i].text(common.BigValueTextModeValueAndName).named("n", unit(items), property{"decimals", 0}).named("signal", unit(number), property{"decimals", 0}, signalTexts())
+		then[i].text(common.BigValueTextModeValueAndName)
+		if then[i].has("n") {
+			then[i].named("n", unit(items), property{"decimals", 0})
+		}
+		if then[i].has("signal") {
+			then[i].named("signal", unit(number), property{"decimals", 0}, signalTexts())
+		}
 		width := uint32(5)
 		if i == 4 {
 			width = 4
