@@ -2,7 +2,9 @@ package flow_test
 
 import (
 	"math"
+	"math/big"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -172,5 +174,121 @@ func TestBusinessTime(t *testing.T) {
 		if got := c.BusinessTime(x.from, x.to).Hours(); got != x.hours {
 			t.Errorf("business time from %s to %s is %v h, want %v", x.from, x.to, got, x.hours)
 		}
+	}
+}
+
+func TestMedian(t *testing.T) {
+	for _, c := range []struct {
+		values []float64
+		want   float64
+	}{
+		{nil, 0}, {[]float64{3}, 3}, {[]float64{9, 1}, 5}, {[]float64{3, 1, 2}, 2}, {[]float64{4, 1, 3, 2}, 2.5},
+	} {
+		if got := flow.Median(slices.Clone(c.values)); got != c.want {
+			t.Errorf("median of %v is %v, want %v", c.values, got, c.want)
+		}
+	}
+}
+
+func TestLogXmR(t *testing.T) {
+	if l, ok := flow.LogXmR([]float64{4}); ok || l != (flow.Limits{}) {
+		t.Errorf("limits of one value are %v, %v", l, ok)
+	}
+	l, ok := flow.LogXmR([]float64{1, 100, 1, 100})
+	if !ok {
+		t.Fatal("refused")
+	}
+	near(t, "mean", l.Mean, 10)
+	near(t, "mean range", l.MeanRange, 100)
+	near(t, "lower", l.Lower, 10*math.Pow(100, -2.66))
+	near(t, "upper, by the mean", l.Upper/l.Mean, math.Pow(100, 2.66))
+	near(t, "upper range, as a logarithm", math.Log(l.RangeUpper), 3.268*math.Log(100))
+}
+
+// The mean of whole numbers is exact, so that a bound at a whole mean is sharp.
+func TestMeanOfWholeNumbers(t *testing.T) {
+	for n := 2; n <= 60; n++ {
+		baseline := make([]float64, n)
+		for i := range baseline {
+			baseline[i] = 4
+		}
+		baseline[0], baseline[n-1] = 1, 7
+		if l, _ := flow.XmR(baseline); l.Mean != 4 {
+			t.Errorf("mean of %d values is %v", n, l.Mean)
+		}
+	}
+}
+
+// exactBalance is the definition in whole numbers: how many of the ways to split
+// a + b are at least as uneven.
+func exactBalance(a, b int) float64 {
+	n := int64(a + b)
+	ways := new(big.Int)
+	for k := range n + 1 {
+		if max(k, n-k) >= int64(max(a, b)) {
+			ways.Add(ways, new(big.Int).Binomial(n, k))
+		}
+	}
+	p, _ := new(big.Rat).SetFrac(ways, new(big.Int).Lsh(big.NewInt(1), uint(n))).Float64()
+	return p
+}
+
+func TestBalanceP(t *testing.T) {
+	check := func(a, b int) {
+		t.Helper()
+		got, want := flow.BalanceP(a, b), exactBalance(a, b)
+		if !(math.Abs(got-want) <= 1e-10*want) || got > 1 {
+			t.Errorf("chance of %d and %d is %v, want %v", a, b, got, want)
+		}
+	}
+	for a := range 41 {
+		for b := range 41 {
+			check(a, b)
+		}
+	}
+	check(180, 220)
+	check(250, 249)
+	check(300, 1)
+	for _, c := range []struct{ a, b int }{{0, 100_000}, {100_000, 0}, {10_000_000, 20_000_000}} {
+		if p := flow.BalanceP(c.a, c.b); p != 0 {
+			t.Errorf("chance of %d and %d is %v, too small for a float", c.a, c.b, p)
+		}
+	}
+	// Two deviations of a large number, with the correction for whole numbers.
+	if p, want := flow.BalanceP(501_000, 499_000), math.Erfc((1000-0.5)/500/math.Sqrt2); math.Abs(p-want) > 1e-6 {
+		t.Errorf("chance of two deviations is %v, want %v", p, want)
+	}
+}
+
+// The probabilities of a Poisson variable, added up with 300 bits.
+func TestPoissonQuantile(t *testing.T) {
+	for _, mean := range []float64{0, 1e-9, 0.005, 0.1, 0.7, 1, 2.5, 3.9, 10, 42.5, 300, 399, 401, 745, 800, 3000} {
+		weight := func() func() *big.Float { // mean^k / k! for k = 0, 1 ...
+			k, term := 0.0, new(big.Float).SetPrec(300).SetInt64(1)
+			return func() *big.Float {
+				this := new(big.Float).Copy(term)
+				k++
+				term.Mul(term, big.NewFloat(mean))
+				term.Quo(term, big.NewFloat(k))
+				return this
+			}
+		}
+		all, next := new(big.Float).SetPrec(300), weight()
+		for range int(3*mean) + 200 {
+			all.Add(all, next())
+		}
+		for _, p := range []float64{0.005, 0.5, 0.99, 0.995, 0.9999} {
+			want, sum, next := 0, new(big.Float).SetPrec(300), weight()
+			for sum.Add(sum, next()); sum.Cmp(new(big.Float).Mul(all, big.NewFloat(p))) < 0; want++ {
+				sum.Add(sum, next())
+			}
+			if got := flow.PoissonQuantile(mean, p); got != want {
+				t.Errorf("quantile %v of mean %v is %d, want %d", p, mean, got, want)
+			}
+		}
+	}
+	// Of a large mean, as good as normal.
+	if got, want := flow.PoissonQuantile(1e8, 0.99), 1e8+2.326348*1e4; math.Abs(float64(got)-want) > 10 {
+		t.Errorf("quantile of a large mean is %d, want %v", got, want)
 	}
 }
