@@ -51,6 +51,7 @@ type commands struct {
 	Demo    demoCmd    `cmd:"" help:"Serve a simulated organisation: the whole path, nothing to install."`
 	Measure measureCmd `cmd:"" help:"Measure changes files offline, as of any instant."`
 	Changes changesCmd `cmd:"" help:"Print the log as JSON Lines, in log order."`
+	History historyCmd `cmd:"" help:"Write the metrics of the past for Prometheus, from the log."`
 	Import  importCmd  `cmd:"" help:"Append changes files to the log."`
 	Check   checkCmd   `cmd:"" help:"Check configuration, credentials, and what no rule maps."`
 	Version versionCmd `cmd:"" help:"Print the version."`

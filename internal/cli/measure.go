@@ -58,23 +58,8 @@ func (c *measureCmd) Run(env *environment) error {
 		c.At.Time = time.Now().UTC()
 	}
 	ledger := flow.NewLedger()
-	rejected := 0
-	for _, name := range c.Changes {
-		err := readChanges(env, name, func(line int, change flow.Change, err error) error {
-			if err != nil {
-				rejected++
-				fmt.Fprintf(env.Err, "%s:%d: rejected: %v\n", name, line, err)
-				return nil
-			}
-			ledger.Add(&change)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if rejected > 0 {
-		fmt.Fprintf(env.Err, "%s rejected, the others measured\n", plural(rejected, "line"))
+	if err := addChanges(env, c.Changes, func(change *flow.Change) { ledger.Add(change) }); err != nil {
+		return err
 	}
 	snapshot := flow.Measure(cfg.Policy(), ledger, c.At.Time, flow.Options{Items: c.Items})
 	if c.Format == "table" {
@@ -86,6 +71,30 @@ func (c *measureCmd) Run(env *environment) error {
 	}
 	_, err = fmt.Fprintf(env.Out, "%s\n", out)
 	return err
+}
+
+// addChanges calls add for each change of changes files. Lines that cannot be used
+// are named on the standard error and left out.
+func addChanges(env *environment, files []string, add func(*flow.Change)) error {
+	rejected := 0
+	for _, name := range files {
+		err := readChanges(env, name, func(line int, change flow.Change, err error) error {
+			if err != nil {
+				rejected++
+				fmt.Fprintf(env.Err, "%s:%d: rejected: %v\n", name, line, err)
+				return nil
+			}
+			add(&change)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if rejected > 0 {
+		fmt.Fprintf(env.Err, "%s rejected, the others measured\n", plural(rejected, "line"))
+	}
+	return nil
 }
 
 // maxLine bounds a line of a changes file, in bytes.
@@ -105,6 +114,12 @@ func readChanges(env *environment, name string, f func(line int, c flow.Change, 
 		defer file.Close() //nolint:errcheck // only read
 		in = file
 	}
+	return readLines(env.ctx, name, in, f)
+}
+
+// readLines calls f for each line that a reader of the given name has, until ctx
+// ends.
+func readLines(ctx context.Context, name string, in io.Reader, f func(line int, c flow.Change, err error) error) error {
 	reader := bufio.NewReaderSize(in, 64<<10)
 	for line := 1; ; line++ {
 		text, long, err := readLine(reader)
@@ -124,8 +139,8 @@ func readChanges(env *environment, name string, f func(line int, c flow.Change, 
 		if err != nil {
 			return nil
 		}
-		if env.ctx.Err() != nil {
-			return env.ctx.Err()
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
 }

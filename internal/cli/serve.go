@@ -26,7 +26,7 @@ func (f *serveFlags) run(env *environment, cfg *config.Config, dataDir string, s
 	width, terminal := env.terminal()
 	var bar *connector.Bar
 	if terminal && env.args.LogFormat == "text" {
-		bar = connector.NewBar(env.Err, width)
+		bar = connector.NewBar(env.Err, "reading history", width)
 		reporter, out = bar, bar // log lines go through the bar, which redraws itself below them
 	}
 	logger := env.logger(out)

@@ -10,10 +10,11 @@ import (
 )
 
 // A Bar is a [Reporter] that draws a progress bar in place on a terminal, one
-// line for all sources. It is an [io.Writer] too: log lines that are to appear
+// line for all sources, after a title that says what is going on. It is an [io.Writer] too: log lines that are to appear
 // on the same terminal go through it and do not tear the bar.
 type Bar struct {
 	w     io.Writer
+	title string
 	width func() int
 
 	mu      sync.Mutex
@@ -34,7 +35,9 @@ const drawEvery = 100 * time.Millisecond
 
 // NewBar returns a bar on the terminal w. The function returns its width in
 // columns, or 0 where it is unknown.
-func NewBar(w io.Writer, width func() int) *Bar { return &Bar{w: w, width: width} }
+func NewBar(w io.Writer, title string, width func() int) *Bar {
+	return &Bar{w: w, title: title, width: width}
+}
 
 // Advance implements [Reporter].
 func (b *Bar) Advance(source string, p Progress, changes int64) {
@@ -154,7 +157,7 @@ func (b *Bar) line() string {
 	const cells = 20
 	full := percent(b.share) * cells / 100
 	var line strings.Builder
-	fmt.Fprintf(&line, "reading history [%s%s] %3d%%", strings.Repeat("#", full), strings.Repeat(".", cells-full), percent(b.share))
+	fmt.Fprintf(&line, "%s [%s%s] %3d%%", b.title, strings.Repeat("#", full), strings.Repeat(".", cells-full), percent(b.share))
 	if rate > 0 {
 		fmt.Fprintf(&line, "  %.0f/s", rate)
 	}

@@ -38,7 +38,7 @@ func screen(b []byte) []byte {
 func TestBar(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		bar := connector.NewBar(&out, func() int { return 100 })
+		bar := connector.NewBar(&out, "reading history", func() int { return 100 })
 		fmt.Fprintln(bar, "a line before the bar")
 		for i := 1; i <= 10; i++ {
 			bar.Advance("jira-main", connector.Progress{Done: 100 * i, Total: 1000}, int64(700*i))
@@ -66,7 +66,7 @@ func TestBar(t *testing.T) {
 func TestBarFits(t *testing.T) {
 	for width := range 120 {
 		var out bytes.Buffer
-		bar := connector.NewBar(&out, func() int { return width })
+		bar := connector.NewBar(&out, "reading history", func() int { return width })
 		bar.Advance("源泉-main", connector.Progress{Done: 1, Total: 3}, 7)
 		drawn := strings.TrimPrefix(out.String(), "\r\x1b[K")
 		columns := 0
@@ -93,7 +93,7 @@ func TestBarFits(t *testing.T) {
 func TestBarIsNotDrawnTooOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		bar := connector.NewBar(&out, func() int { return 80 })
+		bar := connector.NewBar(&out, "reading history", func() int { return 80 })
 		for i := range 1000 {
 			bar.Advance("jira-main", connector.Progress{Done: i, Total: 1000}, int64(i))
 			time.Sleep(time.Millisecond)
