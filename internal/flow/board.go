@@ -2,22 +2,25 @@ package flow
 
 import (
 	"maps"
-	"math"
 	"runtime"
 	"slices"
 	"sync"
 	"time"
 )
 
-// A Board keeps the numbers of a policy up to date while changes come in. It
-// gives the same snapshots as [Measure], and measures again only the value
-// streams that a change touches.
+// A Board keeps the numbers of a policy up to date while changes come in and
+// time goes on. It gives the same snapshots as [Measure], for the cost of what
+// has happened since the last one: an item is folded again when a fact of it is
+// added or takes effect, and measuring passes over what the fold changed. How a
+// value stream is measured is told in slide.go.
 //
 // Items that ended longer ago than any window looks are settled: what they add
-// to the counters is summed up and their timelines are dropped, so that a board
-// needs memory for the facts and for the items of the day.
+// to the numbers stays, their timelines are dropped, so that a board needs memory
+// for the facts and for the items of the day.
 //
-// A Board is not safe for concurrent use; its snapshots are.
+// A Board is not safe for concurrent use; its snapshots are. A board writes to
+// its ledger in Add alone: any number of boards may share one to which nobody
+// adds, each in a goroutine of its own.
 type Board struct {
 	policy *Policy
 	hash   string
@@ -25,49 +28,44 @@ type Board struct {
 	lenses []*lens
 	keep   time.Duration // how long after its end an item still matters
 
-	live    map[uint32]*folded
-	settled []bool              // by item
-	dirty   map[uint32]struct{} // to be folded again
-	links   *links              // as of the last folding; what is linked never settles
-	streams []boardStream
+	live    map[uint32][]timeline // by item, under each lens
+	settled []bool                // by item
+	dirty   map[uint32]struct{}   // to be folded again
+	agenda  agenda                // of what time alone makes dirty, or settles
+	linker  linker
+	streams []*stream
+	naming  namingClock
 	quality Quality
-	renames int // Ledger.renames when the value streams were last measured
+	counted *Quality // a copy of quality for the snapshots, nil after a change
+	told    told
+	other   *detour
 	built   bool
 }
 
-// folded is an item's timeline under each lens.
-type folded struct{ lines []timeline }
-
-type boardStream struct {
-	lens    *lens
-	place   int // of the lens
-	live    map[uint32]*folded
-	settled *gauge    // without windows: what settled items add to the counters
-	latest  *Measures // nil: to be measured
+// NewBoard returns a board over the facts of a ledger, which may reach further
+// than the instants that are asked for. From then on changes are added through
+// the board alone.
+func NewBoard(p *Policy, l *Ledger) *Board {
+	b := newBoard(p, l)
+	b.hash = p.Hash()
+	return b
 }
 
-// NewBoard returns a board over the facts of a ledger. From then on changes are
-// added through the board alone.
-func NewBoard(p *Policy, l *Ledger) *Board {
+func newBoard(p *Policy, l *Ledger) *Board {
 	b := &Board{
-		policy: p, hash: p.Hash(), ledger: l, lenses: lenses(p, l), keep: signalDays,
-		live: map[uint32]*folded{}, dirty: map[uint32]struct{}{},
-		streams: make([]boardStream, len(p.ValueStreams)), quality: newQuality(),
+		policy: p, ledger: l, lenses: lenses(p, l), keep: max(throughputDays, healthDays),
+		live: map[uint32][]timeline{}, dirty: map[uint32]struct{}{}, linker: newLinker(),
+		streams: make([]*stream, len(p.ValueStreams)), quality: newQuality(), told: newTold(),
 	}
 	for _, w := range p.Windows {
 		b.keep = max(b.keep, w.Length)
 	}
 	for place, n := range b.lenses {
 		for _, i := range n.streams {
-			b.streams[i] = boardStream{lens: n, place: place, live: map[uint32]*folded{}, settled: b.counter(n, i)}
+			b.streams[i] = newStream(n, place, i)
 		}
 	}
 	return b
-}
-
-// counter returns a gauge for the numbers that have no window.
-func (b *Board) counter(n *lens, stream int) *gauge {
-	return &gauge{value: b.policy.ValueStreams[stream], stream: stream, lens: n}
 }
 
 // Ledger returns the facts. Nobody but the board may add to them.
@@ -93,77 +91,69 @@ func (b *Board) Add(c *Change) Outcome {
 // ([Measures.At]).
 func (b *Board) Snapshot(t time.Time, everything bool) *Snapshot {
 	at := t.UnixNano()
-	if b.ledger.asOf(at) != b.ledger {
-		return Measure(b.policy, b.ledger, t, Options{})
+	if d := b.detour(at); d != nil {
+		return d.board.Snapshot(t, true)
 	}
-	b.refold(at)
-	if everything {
-		b.settle(at)
+	b.advance(at)
+	renamed := b.naming.update(b.ledger, at)
+	if b.counted == nil {
+		q := b.quality.clone()
+		b.counted = &q
 	}
-	everything = everything || b.renames != b.ledger.renames
-	b.renames = b.ledger.renames
-	s := &Snapshot{At: t.UTC().Round(0), PolicyHash: b.hash, Quality: b.quality.clone()}
-	s.Quality.Duplicates, s.Quality.Conflicts = b.ledger.duplicatesBefore(at)
-	for i := range b.streams {
-		if st := &b.streams[i]; everything || st.latest == nil {
-			st.latest = b.measure(i, at)
+	s := &Snapshot{At: t.UTC().Round(0), PolicyHash: b.hash, Quality: *b.counted}
+	s.Quality.Duplicates, s.Quality.Conflicts = b.told.before(b.ledger, at)
+	s.ValueStreams = make([]*Measures, len(b.streams))
+	for i, st := range b.streams {
+		if everything || renamed || st.latest == nil {
+			st.move(at, b.naming.version)
+			st.latest = st.measure(at)
 		}
-		s.ValueStreams = append(s.ValueStreams, b.streams[i].latest)
+		s.ValueStreams[i] = st.latest
 	}
 	return s
 }
 
-func (b *Board) measure(stream int, at int64) *Measures {
-	st := &b.streams[stream]
-	g := newGauge(st.lens, stream, at, false)
-	g.lifetime.add(&st.settled.lifetime, 1) // a copy: its maps are its own
-	for i := range g.lifetime.totals {
-		if g.lifetime.totals[i].Entered > 0 {
-			g.trend.first = math.MinInt64 // settled items entered before any week of the signals
-		}
-	}
-	for _, f := range st.live {
-		g.observe(&f.lines[st.place])
-	}
-	return g.measures()
-}
-
-// refold folds again the items that changed.
-func (b *Board) refold(at int64) {
-	before := b.links
-	b.links = b.ledger.links(at)
+// advance folds again the items that changed or that facts took effect of.
+func (b *Board) advance(at int64) {
 	b.settled = append(b.settled, make([]bool, len(b.ledger.items)-len(b.settled))...)
+	b.agenda.grow(len(b.ledger.items))
 	if !b.built {
+		b.built = true
+		b.linker.update(b.ledger, at, nil)
 		b.build(at)
 		return
 	}
-	// What is linked, or was, depends on more than its own facts.
-	for _, links := range [...]*links{before, b.links} {
-		for alias, record := range links.record {
-			for _, it := range [...]uint32{alias, record} {
-				b.unsettle(it)
-				b.dirty[it] = struct{}{}
-			}
+	for d, ok := b.agenda.pop(at); ok; d, ok = b.agenda.pop(at) {
+		_, dirty := b.dirty[d.item]
+		switch {
+		case dirty: // its timelines are not those of its facts
+		case d.what == errandFold:
+			b.dirty[d.item] = struct{}{}
+		case b.ended(d.item, b.live[d.item], at):
+			delete(b.live, d.item)
+			b.settled[d.item] = true
 		}
 	}
-	dirty := b.dirty
-	b.dirty = map[uint32]struct{}{}
-	for it := range dirty {
-		b.drop(it)
+	b.linker.update(b.ledger, at, b.dirty)
+	for it := range b.dirty {
+		b.unsettle(it)
 		b.fold(it, at)
 	}
+	clear(b.dirty)
 }
 
 // build folds everything for the first time, on all processors: each folds a
 // share of the items into a board of its own, and these are put together.
 func (b *Board) build(at int64) {
-	b.built = true
 	items := len(b.ledger.items)
 	parts := make([]*Board, min(runtime.GOMAXPROCS(0), max(items/1000, 1)))
 	var group sync.WaitGroup
 	for i := range parts {
-		part := NewBoard(b.policy, b.ledger)
-		part.links, part.settled = b.links, b.settled // each writes for its own items
+		part := newBoard(b.policy, b.ledger)
+		part.linker.links, part.settled, part.agenda.next = b.linker.links, b.settled, b.agenda.next // each writes for its own items
+		for _, s := range part.streams {
+			s.horizon = s.horizonAt(at)
+		}
 		parts[i] = part
 		group.Go(func() {
 			for it := i * items / len(parts); it < (i+1)*items/len(parts); it++ {
@@ -174,134 +164,144 @@ func (b *Board) build(at int64) {
 	group.Wait()
 	for _, part := range parts {
 		maps.Copy(b.live, part.live)
-		maps.Copy(b.dirty, part.dirty)
+		b.agenda.fresh = append(b.agenda.fresh, part.agenda.fresh...)
 		b.quality.add(&part.quality)
-		for i := range b.streams {
-			maps.Copy(b.streams[i].live, part.streams[i].live)
-			b.streams[i].settled.lifetime.add(&part.streams[i].settled.lifetime, 1)
-		}
 	}
-}
-
-// fold takes an item in.
-func (b *Board) fold(it uint32, at int64) {
-	if b.ledger.newest >= at {
-		b.ledger.eachFact(it, func(_ uint32, f *fact) {
-			if f.at >= at {
-				b.dirty[it] = struct{}{} // its time will come
+	for i, s := range b.streams {
+		group.Go(func() {
+			for _, part := range parts {
+				s.join(part.streams[i])
 			}
+			s.move(at, 0)
 		})
 	}
-	if b.links.hidden(it) {
-		b.dirty[it] = struct{}{} // until the link goes
-		return
+	group.Wait()
+}
+
+// fold puts an item's life as of an instant in the place of what was known.
+func (b *Board) fold(it uint32, at int64) {
+	old := b.live[it]
+	var lines []timeline
+	links := b.linker.links
+	if !links.hidden(it) {
+		lines = foldAll(nil, b.lenses, it, at, links.evidence(it))
 	}
-	lines := foldAll(nil, b.lenses, it, at, b.links.evidence(it))
-	if len(lines) == 0 {
-		return
+	if len(old)+len(lines) > 0 {
+		b.replace(old, lines)
+		delete(b.live, it)
 	}
-	b.quality.qualify(b.ledger, lines, 1)
 	if b.ended(it, lines, at) {
-		b.count(lines)
 		b.settled[it] = true
 		return
 	}
-	f := &folded{lines: slices.Clone(lines)}
-	for i := range f.lines {
-		f.lines[i].segments = slices.Clone(f.lines[i].segments)
-		f.lines[i].unmapped = slices.Clone(f.lines[i].unmapped)
+	if len(lines) > 0 {
+		b.live[it] = cloneLines(lines)
 	}
-	b.live[it] = f
-	b.touch(lines, func(st *boardStream) { st.live[it] = f })
+	b.schedule(it, lines, at)
 }
 
-// touch calls f for each value stream that a timeline was ever in; its numbers
-// are to be measured anew.
-func (b *Board) touch(lines []timeline, f func(*boardStream)) {
+// cloneLines gives timelines lists of their own.
+func cloneLines(lines []timeline) []timeline {
 	for i := range lines {
-		for _, stream := range lines[i].appendStreams(nil) {
-			b.streams[stream].latest = nil
-			f(&b.streams[stream])
-		}
+		lines[i].segments = slices.Clone(lines[i].segments)
+		lines[i].unmapped = slices.Clone(lines[i].unmapped)
 	}
+	return lines
 }
 
-// drop takes a live item out.
-func (b *Board) drop(it uint32) {
-	f, ok := b.live[it]
-	if !ok {
+// schedule notes when time alone will change something about an item: when its
+// next fact takes effect, or else when it has ended long enough ago.
+func (b *Board) schedule(it uint32, lines []timeline, at int64) {
+	if next, ok := b.nextFact(it, at); ok {
+		b.agenda.set(due{next, it, errandFold})
 		return
 	}
-	delete(b.live, it)
-	b.quality.qualify(b.ledger, f.lines, -1)
-	b.touch(f.lines, func(st *boardStream) { delete(st.live, it) })
+	if last, ok := b.lastSegment(it, lines); ok {
+		b.agenda.set(due{last + int64(b.keep), it, errandSettle})
+		return
+	}
+	b.agenda.drop(it)
 }
 
-// ended reports whether an item no longer matters to any window, as far as its
-// own facts tell.
+// nextFact returns when the first fact of an item that is not before an instant
+// happens.
+func (b *Board) nextFact(it uint32, at int64) (next int64, ok bool) {
+	if b.ledger.newest < at {
+		return 0, false // as nearly always while changes come in
+	}
+	b.ledger.eachFact(it, func(_ uint32, f *fact) {
+		if f.at >= at && (!ok || f.at < next) {
+			next, ok = f.at, true
+		}
+	})
+	return next, ok
+}
+
+// lastSegment returns when the last segment of an item began that is out of flow,
+// as far as its own facts tell; ok is false where it is in flow, or linked.
+func (b *Board) lastSegment(it uint32, lines []timeline) (last int64, ok bool) {
+	if len(lines) == 0 || len(b.linker.links.evidence(it)) > 0 {
+		return 0, false
+	}
+	last = lines[0].segments[0].at
+	for i := range lines {
+		seg := &lines[i].segments[len(lines[i].segments)-1]
+		if seg.flowing() {
+			return 0, false
+		}
+		last = max(last, seg.at)
+	}
+	return last, true
+}
+
+// ended reports whether an item no longer matters to any window.
 func (b *Board) ended(it uint32, lines []timeline, at int64) bool {
-	if _, waits := b.dirty[it]; waits || len(b.links.evidence(it)) > 0 {
+	last, ok := b.lastSegment(it, lines)
+	if !ok || last >= at-int64(b.keep) {
 		return false
 	}
-	for i := range lines {
-		last := &lines[i].segments[len(lines[i].segments)-1]
-		if last.at >= at-int64(b.keep) || last.flowing() {
-			return false
-		}
-	}
-	return true
+	_, waits := b.nextFact(it, at)
+	return !waits
 }
 
-// settle drops the timelines of items that ended long ago.
-func (b *Board) settle(at int64) {
-	for it, f := range b.live {
-		if !b.ended(it, f.lines, at) {
-			continue
-		}
-		delete(b.live, it)
-		b.touch(f.lines, func(st *boardStream) { delete(st.live, it) })
-		b.count(f.lines)
-		b.settled[it] = true
-	}
-}
-
-// unsettle makes a settled item ready to be folded again. It must be called
-// before a fact is added to it.
+// unsettle gives a settled item its timelines back. It must be called before a
+// fact is added to the item.
 func (b *Board) unsettle(it uint32) {
 	if int(it) >= len(b.settled) || !b.settled[it] {
 		return
 	}
 	b.settled[it] = false
-	lines := foldAll(nil, b.lenses, it, 1<<63-1, nil)
-	b.quality.qualify(b.ledger, lines, -1)
-	for i := range lines {
-		for _, stream := range lines[i].appendStreams(nil) {
-			g := b.counter(b.lenses[i], stream)
-			g.observeAll(&lines[i])
-			b.streams[stream].settled.lifetime.add(&g.lifetime, -1)
-			b.streams[stream].latest = nil
-		}
-	}
-	b.dirty[it] = struct{}{}
+	b.live[it] = cloneLines(foldAll(nil, b.lenses, it, 1<<63-1, nil))
 }
 
-// count adds what timelines give to the counters of their value streams.
-func (b *Board) count(lines []timeline) {
-	var streams [8]int
-	for i := range lines {
-		for _, stream := range lines[i].appendStreams(streams[:0]) {
-			b.streams[stream].settled.observeAll(&lines[i])
-			b.streams[stream].latest = nil
+// replace puts an item's timelines in the place of others, in each value stream
+// that it was ever in; its numbers are to be measured anew. Either may be none.
+func (b *Board) replace(old, new []timeline) {
+	b.quality.qualify(b.ledger, old, -1)
+	b.quality.qualify(b.ledger, new, 1)
+	b.counted = nil
+	var streams, more [8]int
+	for i := range b.lenses {
+		was, is := streams[:0], more[:0]
+		if len(old) > 0 {
+			was = old[i].appendStreams(was)
+		}
+		if len(new) > 0 {
+			is = new[i].appendStreams(is)
+		}
+		for _, stream := range is {
+			if slices.Contains(was, stream) {
+				b.streams[stream].replace(&old[i], &new[i])
+			} else {
+				b.streams[stream].replace(nil, &new[i])
+			}
+		}
+		for _, stream := range was {
+			if !slices.Contains(is, stream) {
+				b.streams[stream].replace(&old[i], nil)
+			}
 		}
 	}
-}
-
-// observeAll is observe for a gauge without windows and a timeline that has
-// ended: as of any later instant the counters are the same.
-func (g *gauge) observeAll(line *timeline) {
-	g.at = line.segments[len(line.segments)-1].at
-	g.observe(line)
-	g.crossings = g.crossings[:0]
 }
 
 func (l *lifetime) add(o *lifetime, by int) {

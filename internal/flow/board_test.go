@@ -39,9 +39,15 @@ func TestBoardIsMeasure(t *testing.T) {
 	})
 }
 
+// A failer is a testing.TB or a rapid.T.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
 // compareBoard checks each value stream against measuring it anew as of its own
 // instant, and the quality as of the snapshot's.
-func compareBoard(t *rapid.T, p *flow.Policy, l *flow.Ledger, got *flow.Snapshot) {
+func compareBoard(t failer, p *flow.Policy, l *flow.Ledger, got *flow.Snapshot) {
 	t.Helper()
 	want := flow.Measure(p, l, got.At, flow.Options{})
 	if !reflect.DeepEqual(got.Quality, want.Quality) {

@@ -20,11 +20,19 @@ func (g *gauge) health(m *Measures, w *windowGauge) []Health {
 	return []Health{
 		{"attainment", attainmentHealth(w.Attained, w.All.Timed, target)},
 		{"flow_time", flowTimeHealth(flowTimes, target)},
-		{"load", g.loadHealth(m, target)},
-		{"distribution", distributionHealth(w, target)},
+		{"load", loadHealth(m, target, func(bound float64) bool { return stayedAbove(bound, m.Load.Items, g.crossings) })},
+		{"distribution", distributionHealth(&w.WindowMeasures, target)},
 		{"predictability", predictabilityHealth(&w.All)},
-		{"over_age", overAgeHealth(flowTimes, g.load, target)},
+		{"over_age", g.overAgeHealth(flowTimes)},
 	}
+}
+
+func (g *gauge) overAgeHealth(flowTimes []time.Duration) HealthStatus {
+	expected, ok := ExpectedOverAge(flowTimes, g.value.Targets.FlowTime)
+	if !ok {
+		return Grey
+	}
+	return overAgeHealth(expected, &g.load, g.value.Targets)
 }
 
 // attainmentHealth is red only where so few within the target are unlikely
@@ -82,36 +90,37 @@ func flowTimeHealth(ascending []time.Duration, target Targets) HealthStatus {
 	return steps(Percentile(ascending, target.Percentile/100).Seconds()/target.FlowTime.Seconds(), 1, 1.25)
 }
 
-func (g *gauge) loadHealth(m *Measures, target Targets) HealthStatus {
+// loadHealth is red only where the load was above 1.2 times its limit for three
+// days, which the caller can tell.
+func loadHealth(m *Measures, target Targets, stayedAbove func(bound float64) bool) HealthStatus {
 	if target.Load == 0 {
 		if target.FlowTime == 0 || m.Throughput28 == 0 {
 			return Grey
 		}
 		return steps(m.Predicted/target.FlowTime.Seconds(), 1, 1.25)
 	}
-	if g.load.Items <= target.Load {
+	if m.Load.Items <= target.Load {
 		return Green
 	}
-	if g.stayedAbove(1.2 * float64(target.Load)) {
+	if stayedAbove(1.2 * float64(target.Load)) {
 		return Red
 	}
 	return Amber
 }
 
 // stayedAbove reports whether the load was above a bound for all of the last
-// three days, walking back from now.
-func (g *gauge) stayedAbove(bound float64) bool {
-	slices.SortFunc(g.crossings, func(a, b crossing) int { return cmp.Compare(b.at, a.at) })
-	load := g.load.Items
+// three days, walking back from now over what crossed in them.
+func stayedAbove(bound float64, load int, crossings []crossing) bool {
+	slices.SortFunc(crossings, func(a, b crossing) int { return cmp.Compare(b.at, a.at) })
 	for i := 0; ; {
 		if float64(load) <= bound {
 			return false
 		}
-		if i == len(g.crossings) {
+		if i == len(crossings) {
 			return true
 		}
-		for at := g.crossings[i].at; i < len(g.crossings) && g.crossings[i].at == at; i++ {
-			load -= g.crossings[i].step // crossings of one instant count as one
+		for at := crossings[i].at; i < len(crossings) && crossings[i].at == at; i++ {
+			load -= crossings[i].step // crossings of one instant count as one
 		}
 	}
 }
@@ -121,7 +130,7 @@ var chiSquare95 = [...]float64{0, 3.841, 5.991, 7.815, 9.488}
 
 // distributionHealth compares the mix with the agreed one: half the sum of the
 // absolute differences, red only where χ² says that it is not chance.
-func distributionHealth(w *windowGauge, target Targets) HealthStatus {
+func distributionHealth(w *WindowMeasures, target Targets) HealthStatus {
 	n := float64(w.All.Completed)
 	if len(target.Distribution) == 0 || n < 10 {
 		return Grey
@@ -156,12 +165,8 @@ func predictabilityHealth(all *TypeMeasures) HealthStatus {
 
 // overAgeHealth compares the share of items in flow that are older than the
 // target with what is expected of a stable process.
-func overAgeHealth(flowTimes []time.Duration, load Load, target Targets) HealthStatus {
+func overAgeHealth(expected float64, load *Load, target Targets) HealthStatus {
 	if target.FlowTime == 0 || load.Items < 4 {
-		return Grey
-	}
-	expected, ok := ExpectedOverAge(flowTimes, target.FlowTime)
-	if !ok {
 		return Grey
 	}
 	share := float64(load.OverTarget) / float64(load.Items)

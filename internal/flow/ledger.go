@@ -455,39 +455,48 @@ func (l *Ledger) duplicatesBefore(t int64) (duplicates, conflicts int) {
 
 // asOf returns the ledger to evaluate at an instant: nearly always this one.
 // Only where the first of two conflicting changes is dated after the instant,
-// and so does not exist yet, the set of facts is another one (R1).
-func (l *Ledger) asOf(t int64) *Ledger {
-	if !slices.ContainsFunc(l.conflicts, func(c conflict) bool {
-		return l.fact(c.of).at >= t && c.change.At.UnixNano() < t
-	}) {
-		return l
+// and so does not exist yet, the set of facts is another one (R1). That one is
+// the same up to and with the instant until.
+func (l *Ledger) asOf(t int64) (past *Ledger, until int64) {
+	// Contested are the facts to come that a conflicting change is dated before.
+	contested := map[uint32]bool{}
+	until = math.MaxInt64
+	same := true
+	for i := range l.conflicts {
+		c := &l.conflicts[i]
+		if first, at := l.fact(c.of).at, c.change.At.UnixNano(); first >= t && at < first {
+			contested[c.of] = true
+			same = same && at >= t
+			if until = min(until, first); at >= t {
+				until = min(until, at)
+			}
+		}
+	}
+	if same {
+		return l, until
 	}
 	owner := make([]uint32, l.count)
 	for it := range l.items {
 		l.eachFact(uint32(it), func(i uint32, _ *fact) { owner[i] = uint32(it) })
 	}
-	past := NewLedger()
+	past = NewLedger()
 	next := 0
 	for i := 0; i <= l.count; i++ {
 		for ; next < len(l.conflicts) && l.conflicts[next].after == i; next++ {
-			if c := l.conflicts[next].change; c.At.UnixNano() < t {
-				past.Add(&c)
+			c := &l.conflicts[next]
+			if !contested[c.of] || c.change.At.UnixNano() < t {
+				past.Add(&c.change)
 			}
 		}
-		if i < l.count {
-			if f := l.fact(uint32(i)); f.at < t {
-				c := l.change(owner[i], f)
-				c.Key = l.keyOf(owner[i], f)
-				past.Add(&c)
-			}
+		if i < l.count && !contested[uint32(i)] {
+			f := l.fact(uint32(i))
+			c := l.change(owner[i], f)
+			c.Key = l.keyOf(owner[i], f)
+			past.Add(&c)
 		}
 	}
-	for _, at := range l.duplicates {
-		if at < t {
-			past.duplicates = append(past.duplicates, at)
-		}
-	}
-	return past
+	past.duplicates = append(past.duplicates, l.duplicates...)
+	return past, until
 }
 
 func cloneChange(c *Change) Change {

@@ -19,7 +19,7 @@ type Options struct {
 // long as nobody adds to the ledger meanwhile.
 func Measure(p *Policy, l *Ledger, t time.Time, opt Options) *Snapshot {
 	at := t.UnixNano()
-	l = l.asOf(at)
+	l, _ = l.asOf(at)
 	all := lenses(p, l)
 	gauges := make([]*gauge, len(p.ValueStreams))
 	for _, n := range all {
@@ -144,13 +144,17 @@ func (t *TypeMeasures) percentiles(flowTimes []time.Duration) {
 // ⌈p·n⌉-th smallest, always one of the values. p is above 0 and at most 1; of
 // an empty list it is 0.
 func Percentile(ascending []time.Duration, p float64) time.Duration {
-	n := len(ascending)
-	if n == 0 {
+	if len(ascending) == 0 {
 		return 0
 	}
+	return ascending[nearestRank(len(ascending), p)-1]
+}
+
+// nearestRank returns ⌈p·n⌉, from 1 to n.
+func nearestRank(n int, p float64) int {
 	// p·n is meant in decimals: 0.85·20 is 17, not a float's 17.000000000000004.
 	rank := int(math.Ceil(p*float64(n) - 1e-9))
-	return ascending[min(max(rank, 1), n)-1]
+	return min(max(rank, 1), n)
 }
 
 // loadMismatch checks the first half of I8: load(end) − load(start) = entries −

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -23,7 +24,7 @@ type statusID struct {
 type statusNames struct {
 	name  string
 	since int64
-	all   []nameFact // once there is a second name: each naming fact
+	all   []nameFact // once there is a second name: each naming fact, in order
 }
 
 type nameFact struct {
@@ -113,7 +114,9 @@ func (l *Ledger) noteName(named *naming, f *fact) {
 	l.renames++
 	switch {
 	case n.all != nil:
-		n.all = append(n.all, nameFact{f.at, l.sequence(f), f.id, named.name})
+		a := nameFact{f.at, l.sequence(f), f.id, named.name}
+		i := sort.Search(len(n.all), func(i int) bool { return l.compareNames(&n.all[i], &a) > 0 })
+		n.all = slices.Insert(n.all, i, a)
 	case n.name == named.name, n.name == "":
 		n.name, n.since = named.name, f.at
 	default:
@@ -134,6 +137,7 @@ func (l *Ledger) namingFacts(id statusID) []nameFact {
 			}
 		}
 	}
+	slices.SortStableFunc(all, func(a, b nameFact) int { return l.compareNames(&a, &b) })
 	return all
 }
 
@@ -148,17 +152,28 @@ func (l *Ledger) statusName(source uint32, status uint32, t int64) string {
 		if n.all == nil && n.since < t {
 			return n.name
 		}
-		best := -1
-		for i := range n.all {
-			if a := &n.all[i]; a.at < t && (best < 0 || l.compareNames(a, &n.all[best]) >= 0) {
-				best = i
-			}
-		}
-		if best >= 0 {
-			return n.all[best].name
+		if i := sort.Search(len(n.all), func(i int) bool { return n.all[i].at >= t }); i > 0 {
+			return n.all[i-1].name
 		}
 	}
 	return "id:" + v.ID
+}
+
+// namingInstants returns, ascending, each instant at which a status id begins to
+// be called otherwise.
+func (l *Ledger) namingInstants() (instants []int64) {
+	for _, n := range l.names {
+		if n.all == nil {
+			instants = append(instants, n.since)
+		}
+		for i := range n.all {
+			if i == 0 || n.all[i].name != n.all[i-1].name {
+				instants = append(instants, n.all[i].at)
+			}
+		}
+	}
+	slices.Sort(instants)
+	return instants
 }
 
 func (l *Ledger) compareNames(a, b *nameFact) int {

@@ -15,6 +15,7 @@ type gauge struct {
 	windows []windowGauge // the policy's, then the gauge's own
 	listed  int           // how many of windows are the policy's
 	items   bool          // list them
+	track   *track        // of a board: write down instead of summing up
 
 	load      Load
 	ages      []time.Duration
@@ -115,6 +116,7 @@ func (g *gauge) observe(line *timeline) {
 		}
 		if in {
 			g.present(seg, end)
+			g.track.present(seg, end, s.active+s.waiting)
 			g.trend.present(seg.at, end, s.active+s.waiting)
 		}
 		s.in = in
@@ -205,6 +207,7 @@ func (g *gauge) slip(segments []segment, k int) bool {
 
 func (g *gauge) enter(seg *segment, reason Entry) {
 	g.lifetime.totals[seg.class.itemType].Entered++
+	g.track.mark(seg.at, markEntry, uint8(reason))
 	g.step(seg.at, 1)
 	g.trend.enter(seg.at)
 	for i := range g.windows {
@@ -221,6 +224,7 @@ func (g *gauge) exit(before, after *segment) {
 		// Counted under the type with which the item was in flow.
 		g.lifetime.totals[before.class.itemType].Cancelled++
 	}
+	g.track.mark(after.at, markExit, uint8(reason))
 	g.step(after.at, -1)
 	g.trend.exit(after.at)
 	for i := range g.windows {
@@ -241,6 +245,7 @@ func (g *gauge) step(at int64, by int) {
 func (g *gauge) complete(s *story, seg *segment) {
 	totals := &g.lifetime.totals[seg.class.itemType]
 	totals.Completed++
+	g.track.mark(seg.at, markCompletion, 0)
 	if s.started && !s.line.leftCensored {
 		took := s.active + s.waiting
 		bucket, _ := slices.BinarySearch(flowTimeBounds[:], took) // the first bound that is not below
@@ -261,6 +266,7 @@ func (g *gauge) complete(s *story, seg *segment) {
 
 func (g *gauge) reopen(seg *segment) {
 	g.lifetime.totals[seg.class.itemType].Reopened++
+	g.track.mark(seg.at, markReopening, 0)
 	g.trend.reopen(seg.at)
 	for i := range g.windows {
 		if w := &g.windows[i]; seg.at >= w.from {
@@ -309,6 +315,10 @@ func (g *gauge) close(s *story) {
 }
 
 func (g *gauge) loaded(s *story, last *segment) {
+	if g.track != nil {
+		g.track.loaded(s, last, g.at)
+		return
+	}
 	age := s.active + s.waiting
 	l := &g.load
 	l.Items++
@@ -330,6 +340,10 @@ func (g *gauge) loaded(s *story, last *segment) {
 }
 
 func (g *gauge) completed(s *story, seg *segment) {
+	if g.track != nil {
+		g.track.completed(s, seg, g.at)
+		return
+	}
 	timed := s.timed()
 	took := s.active + s.waiting
 	g.trend.completed(seg.at, took, timed, g.value.Targets.FlowTime)
@@ -384,6 +398,10 @@ func (g *gauge) discarded(s *story) {
 		in = now
 	}
 	if !found {
+		return
+	}
+	if g.track != nil {
+		g.track.discarded(s, latest)
 		return
 	}
 	for i := range g.windows {

@@ -1,0 +1,189 @@
+package flow_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/flowmetrics/flowmetrics/internal/flow"
+)
+
+// TestBoardGoesForward checks that a board over a ledger that holds the whole
+// history from the start, and more that is added on the way, says at each of many
+// instants what measuring everything anew says: reopenings, moves, deletions,
+// links, conflicts and renamed statuses take effect one after the other.
+func TestBoardGoesForward(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		policy, by := drawPolicy(t), pick(t, "stretched by", 1, 1, 5, 25)
+		log := slices.Clone(drawLog(t))
+		for i := range log {
+			log[i].At = stretch(log[i].At, by)
+		}
+		late := log[len(log)-rapid.IntRange(0, min(len(log), 6)).Draw(t, "late"):]
+		ledger, plain := flow.NewLedger(), flow.NewLedger()
+		for i := range log[:len(log)-len(late)] {
+			ledger.Add(&log[i])
+			plain.Add(&log[i])
+		}
+		board := flow.NewBoard(policy, ledger)
+		at := stretch(drawInstant(t, "first"), by)
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			if len(late) > 0 && chance(t, 4, "add") {
+				board.Add(&late[0])
+				plain.Add(&late[0])
+				late = late[1:]
+			}
+			compareBoard(t, policy, plain, board.Snapshot(at, !chance(t, 4, "partial")))
+			at = at.Add(pick(t, "step", 0, 1, tick/3, tick/3, tick/2, tick/2, tick, time.Duration(by)*tick, 30*day))
+		}
+	})
+}
+
+// aYear is a history of sixty weeks in which nearly everything happens, and what
+// there is to know of it.
+func aYear(seed uint64, items int) (*flow.Policy, *flow.Ledger, time.Time) {
+	r := rand.New(rand.NewPCG(seed, 1))
+	begin := time.Date(2025, 1, 6, 0, 0, 0, 0, time.UTC)
+	const length = 60 * 7 * 24 * time.Hour
+	p := benchPolicy(3)
+	for i, v := range p.ValueStreams {
+		v.NeglectAfter = 3 * day
+		v.Targets = flow.Targets{FlowTime: []time.Duration{0, 6, 9}[i] * day, Percentile: 85, Load: []int{0, 0, 12}[i], Distribution: map[flow.ItemType]float64{flow.Feature: 0.6, flow.Defect: 0.4}}
+	}
+	zone, err := time.LoadLocation("America/New_York")
+	if err != nil {
+		panic(err)
+	}
+	p.ValueStreams[1].Location, p.ValueStreams[1].Timezone = zone, zone.String()
+	other := plainWorkflow()
+	other.ReopenGrace = 5 * time.Hour
+	p.ValueStreams[2].Workflow = other
+	statuses := []string{"Backlog", "Ready", "In Progress", "In Review", "In Progress", "Blocked", "In Progress", "Done"}
+	types := []string{"Story", "Bug", "Story", "Tech Debt"}
+	l := flow.NewLedger()
+	for i := range items {
+		at := begin.Add(time.Duration(r.Int64N(int64(length))))
+		c := flow.Change{Source: "jira", Item: fmt.Sprint(i + 1), Container: fmt.Sprintf("P%d", r.IntN(3)), Kind: flow.Created}
+		id := 0
+		add := func(fields ...flow.FieldChange) {
+			c.ID, c.At, c.Fields = fmt.Sprintf("%d:%d", i, id), at, fields
+			l.Add(&c)
+			if r.IntN(30) == 0 {
+				l.Add(&c) // again
+			}
+			if r.IntN(60) == 0 { // and once otherwise, earlier or later
+				c.At = at.Add(time.Duration(r.IntN(9)-6) * day)
+				l.Add(&c)
+			}
+			c.Kind = flow.Updated
+			id++
+			at = at.Add(time.Duration(r.ExpFloat64() * float64(26*time.Hour)))
+		}
+		status := func(k int) flow.FieldChange {
+			name := statuses[k]
+			if name == "In Review" && at.After(begin.Add(length/2)) {
+				name = "Review" // renamed
+			}
+			v := flow.Value{Name: name}
+			if k == 3 {
+				v.ID = "3"
+			}
+			return flow.FieldChange{Field: flow.FieldStatus, To: v}
+		}
+		add(status(0), flow.FieldChange{Field: flow.FieldType, To: flow.Value{Name: types[r.IntN(4)]}})
+		for k := 1; k < len(statuses); k++ {
+			switch r.IntN(40) {
+			case 0: // a move
+				c.Container = fmt.Sprintf("P%d", r.IntN(3))
+			case 1:
+				add(flow.FieldChange{Field: flow.FieldType, To: flow.Value{Name: types[r.IntN(4)]}})
+			case 2: // back
+				k = r.IntN(k)
+			case 3:
+				add(flow.FieldChange{Field: flow.FieldAlias, To: flow.Value{ID: fmt.Sprintf("jira/%d", 1+r.IntN(items))}})
+			case 4:
+				add(flow.FieldChange{Field: flow.FieldStatus, To: flow.Value{Name: "Won't Do"}})
+			case 5:
+				c.Kind = flow.Deleted
+				add()
+			}
+			if r.IntN(12) == 0 {
+				break
+			}
+			add(status(k))
+		}
+	}
+	return p, l, begin
+}
+
+// TestBoardOverAYear checks a board in a longer history, with weeks, quarters and
+// changes of the clocks.
+func TestBoardOverAYear(t *testing.T) {
+	for _, seed := range []uint64{1, 2} {
+		p, l, at := aYear(seed, 250)
+		board := flow.NewBoard(p, l)
+		r := rand.New(rand.NewPCG(seed, 2))
+		end := at.Add(75 * 7 * day)
+		for checked := 0; at.Before(end); {
+			s := board.Snapshot(at, true)
+			if checked%8 == 0 {
+				compareBoard(t, p, l, s)
+			}
+			checked++
+			at = at.Add(time.Duration(r.ExpFloat64() * float64(7*time.Hour)))
+			if r.IntN(50) == 0 { // to the second of a midnight
+				at = at.Truncate(day).Add(day)
+			}
+		}
+	}
+}
+
+// TestBoardsShareALedger measures the parts of a history in several goroutines
+// over one ledger: with the race detector it shows that boards only read it.
+func TestBoardsShareALedger(t *testing.T) {
+	p, l, begin := aYear(3, 250)
+	var group sync.WaitGroup
+	for part := range 4 {
+		group.Go(func() {
+			board := flow.NewBoard(p, l)
+			at := begin.Add(time.Duration(part) * 15 * 7 * day)
+			for range 200 {
+				board.Snapshot(at, true)
+				at = at.Add(12 * time.Hour)
+			}
+			compareBoard(t, p, l, board.Snapshot(at, true))
+		})
+	}
+	group.Wait()
+}
+
+// BenchmarkBoardForward is what a past is evaluated by: twenty value streams of
+// fifteen completions a week each, a month of it in steps of four minutes, by one
+// board; and a few of its instants the plain way.
+func BenchmarkBoardForward(b *testing.B) {
+	const streams, step = 20, 4 * time.Minute
+	p, l := benchPolicy(streams), benchLedger(104*15*streams, streams)
+	from := benchEnd.Add(-60 * day)
+	b.Run("board", func(b *testing.B) {
+		instants := 0
+		for range b.N {
+			board := flow.NewBoard(p, l)
+			for at := from; at.Before(from.Add(30 * day)); at = at.Add(step) {
+				board.Snapshot(at, true)
+				instants++
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(instants*streams), "ns/instant")
+	})
+	b.Run("plain", func(b *testing.B) {
+		for i := range b.N {
+			flow.Measure(p, l, from.Add(time.Duration(i)*step), flow.Options{})
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*streams), "ns/instant")
+	})
+}
