@@ -1,6 +1,7 @@
 package exporter
 
 import (
+	"encoding/binary"
 	"math"
 	"slices"
 
@@ -15,14 +16,6 @@ const chunkSamples = 120
 // missing stands where a series has no sample: a NaN that no computation gives.
 const missing = 0x7ff0_0000_f10c_f10c
 
-// noSamples are the values of a series that has not been seen.
-var noSamples = func() (rows [chunkSamples]uint64) {
-	for i := range rows {
-		rows[i] = missing
-	}
-	return rows
-}()
-
 // columns collect the samples of instants at equal distances, by series. The
 // values of up to chunkSamples instants wait as they are; then they are encoded.
 //
@@ -31,8 +24,14 @@ var noSamples = func() (rows [chunkSamples]uint64) {
 // succeeds. Where it does not, one has come or gone.
 type columns struct {
 	start, step int64 // milliseconds: instant of the first waiting row, distance
-	row         int   // that is being filled
-	batch       int   // of rows
+	batch       int   // how many were encoded before
+
+	// rows are the instants that wait and at last the one that is being filled:
+	// the bits of the values by series. The series that came later are missing at
+	// the end. Rows are written one after the other and read eight series at a
+	// time, which is what memory is fast at.
+	rows  [][]uint64
+	empty []uint64 // a row without any sample
 
 	order []*metric // as they came in the row before, and up to next in this one
 	next  int
@@ -40,9 +39,8 @@ type columns struct {
 	key   []byte
 
 	series []column
-	values []uint64 // chunkSamples bit patterns for each series
 
-	chunk chunkenc.XORChunk
+	xor   chunkenc.XORChunk
 	arena []byte // the encoded chunks are cut from it
 }
 
@@ -80,29 +78,27 @@ var (
 )
 
 func newColumns(start, step int64) *columns {
-	c := &columns{start: start, step: step, byKey: map[string]*metric{}}
-	c.chunk.Reset(make([]byte, 2, 2048))
+	c := &columns{start: start, step: step, byKey: map[string]*metric{}, rows: make([][]uint64, 1, chunkSamples)}
+	c.xor.Reset(make([]byte, 2, 2048))
 	return c
 }
 
 func (c *columns) add(s *samples, value float64, labels []string) {
 	m := c.metric(s, labels)
-	c.values[m.first*chunkSamples+c.row] = math.Float64bits(value)
+	c.rows[len(c.rows)-1][m.first] = math.Float64bits(value)
 }
 
 func (c *columns) histogram(s *samples, t *flow.Totals, labels []string) {
 	m := c.metric(s, labels)
-	set := func(line int, value float64) {
-		c.values[(m.first+line)*chunkSamples+c.row] = math.Float64bits(value)
-	}
+	lines := c.rows[len(c.rows)-1][m.first:][:histogramLines]
 	below := 0
 	for i := range flowTimeBounds {
 		below += t.FlowTimeBuckets[i]
-		set(i, float64(below))
+		lines[i] = math.Float64bits(float64(below))
 	}
-	set(histogramInf, float64(t.FlowTimeCount))
-	set(histogramSum, t.FlowTimeSum.Seconds())
-	set(histogramCount, float64(t.FlowTimeCount))
+	lines[histogramInf] = math.Float64bits(float64(t.FlowTimeCount))
+	lines[histogramSum] = math.Float64bits(t.FlowTimeSum.Seconds())
+	lines[histogramCount] = lines[histogramInf]
 }
 
 // metric returns the metric of the family with these labels.
@@ -155,9 +151,11 @@ func (c *columns) create(s *samples, labels []string) *metric {
 	if s.kind == histogram {
 		lines = histogramLines
 	}
+	row := &c.rows[len(c.rows)-1]
 	for line := range lines {
 		c.series = append(c.series, column{metric: m, line: line})
-		c.values = append(c.values, noSamples[:]...)
+		c.empty = append(c.empty, missing)
+		*row = append(*row, missing)
 	}
 	return m
 }
@@ -166,32 +164,52 @@ func (c *columns) create(s *samples, labels []string) *metric {
 // how many instants these were.
 func (c *columns) endRow() int {
 	c.order, c.next = c.order[:c.next], 0
-	if c.row++; c.row == chunkSamples {
-		return c.flush()
+	if n := len(c.rows); n < chunkSamples {
+		c.rows = c.rows[:n+1] // with the memory that the row had before
+		c.rows[n] = append(c.rows[n][:0], c.empty...)
+		return 0
 	}
-	return 0
+	return c.encode(chunkSamples)
 }
 
-// flush encodes what waits and returns how many instants these are.
-func (c *columns) flush() int {
-	rows := c.row
-	for i := range c.series {
-		c.encode(&c.series[i], c.values[i*chunkSamples:][:rows])
+// end encodes the rows that were filled, and returns how many these are.
+func (c *columns) end() int { return c.encode(len(c.rows) - 1) }
+
+// encode makes a chunk of each series' values in the first rows, and begins
+// with an empty one.
+func (c *columns) encode(rows int) int {
+	if rows == 0 {
+		return 0
 	}
+	var values [chunkSamples]uint64
 	for i := range c.series {
-		copy(c.values[i*chunkSamples:][:rows], noSamples[:])
+		same := true
+		for r, row := range c.rows[:rows] {
+			values[r] = missing
+			if i < len(row) {
+				values[r] = row[i]
+			}
+			same = same && values[r] == values[0]
+		}
+		s := &c.series[i]
+		switch {
+		case !same || rows == 1:
+			c.append(s, values[:rows])
+		case values[0] != missing:
+			c.repeat(s, values[0], rows)
+		}
 	}
+	c.rows = c.rows[:1]
+	c.rows[0] = append(c.rows[0][:0], c.empty...)
 	c.start += int64(rows) * c.step
-	c.row = 0
 	c.batch++
 	return rows
 }
 
-// encode appends a chunk with the values to a series.
-func (c *columns) encode(s *column, values []uint64) {
-	stream := append(c.chunk.Bytes()[:0], 0, 0)
-	c.chunk.Reset(stream)
-	appender, err := c.chunk.Appender()
+// append adds a chunk with the values of all rows to a series.
+func (c *columns) append(s *column, values []uint64) {
+	c.xor.Reset(append(c.xor.Bytes()[:0], 0, 0))
+	appender, err := c.xor.Appender()
 	if err != nil {
 		panic("exporter: an empty chunk cannot be read: " + err.Error())
 	}
@@ -210,9 +228,25 @@ func (c *columns) encode(s *column, values []uint64) {
 	if n == 0 {
 		return
 	}
-	out.data = c.keep(c.chunk.Bytes())
+	out.data = c.keep(c.xor.Bytes())
 	s.chunks = append(s.chunks, out)
 	s.samples += n
+}
+
+// repeat is append for a value that all of at least two rows have, which is most
+// of what there is to encode. After the first instant, the value and the step
+// follow bits that say "as before": one for the value of the second sample, one
+// for the step and one for the value of each further one. They are all zero.
+func (c *columns) repeat(s *column, bits uint64, rows int) {
+	data := c.xor.Bytes()[:0]
+	data = binary.BigEndian.AppendUint16(data, uint16(rows))
+	data = binary.AppendVarint(data, c.start)
+	data = binary.BigEndian.AppendUint64(data, bits)
+	data = binary.AppendUvarint(data, uint64(c.step))
+	data = append(data, make([]byte, (1+2*(rows-2)+7)/8)...)
+	c.xor.Reset(data)
+	s.chunks = append(s.chunks, chunk{c.batch, c.start, c.start + int64(rows-1)*c.step, c.keep(data)})
+	s.samples += rows
 }
 
 // keep returns a copy of an encoded chunk.

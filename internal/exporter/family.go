@@ -54,9 +54,14 @@ func (f *family[T]) samples() *samples {
 // without the value stream inside of eachStream.
 func (s *samples) add(value float64, values ...string) {
 	if s.history != nil {
-		s.history.add(s, value, values)
-		return
+		s.history.add(s, value, values) // keeps nothing, so that a sample costs no memory
+	} else {
+		s.show(value, values)
 	}
+}
+
+// show appends a sample to the family of the live page.
+func (s *samples) show(value float64, values []string) {
 	m := s.metric(values)
 	if s.kind == counter {
 		m.Counter = &dto.Counter{Value: &value}
@@ -77,11 +82,11 @@ func (s *samples) optional(value float64, defined bool, values ...string) {
 
 // metric appends a metric with labels and without a value.
 func (s *samples) metric(values []string) *dto.Metric {
-	values = s.allValues(values)
-	pairs := make([]dto.LabelPair, len(values))
-	m := &dto.Metric{Label: make([]*dto.LabelPair, len(values))}
+	every := s.allValues(values)
+	pairs := make([]dto.LabelPair, len(every))
+	m := &dto.Metric{Label: make([]*dto.LabelPair, len(every))}
 	for i, label := range s.order {
-		pairs[i].Name, pairs[i].Value = &s.labels[label], &values[label]
+		pairs[i].Name, pairs[i].Value = &s.labels[label], &every[label]
 		m.Label[i] = &pairs[i]
 	}
 	s.family.Metric = append(s.family.Metric, m)

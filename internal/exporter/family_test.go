@@ -193,3 +193,29 @@ func TestManyStatuses(t *testing.T) {
 		t.Errorf("times: %v", times)
 	}
 }
+
+// TestFewStatuses: a status is counted once, in however many windows it is, and
+// apart from the same one in another state.
+func TestFewStatuses(t *testing.T) {
+	list := func(state flow.State, from, to int) (list []flow.StatusTime) {
+		for i := from; i < to; i++ {
+			list = append(list, flow.StatusTime{Status: fmt.Sprintf("s%02d", i), State: state})
+		}
+		return list
+	}
+	for _, test := range []struct {
+		first, second []flow.StatusTime
+		want          bool
+	}{
+		{nil, nil, true},
+		{list(flow.Active, 0, maxStatuses), list(flow.Active, 0, maxStatuses), true},
+		{list(flow.Active, 0, maxStatuses-1), list(flow.Active, 1, maxStatuses), true},
+		{list(flow.Active, 0, maxStatuses+1), nil, false},
+		{list(flow.Active, 0, maxStatuses-1), list(flow.Active, maxStatuses, maxStatuses+2), false},
+		{list(flow.Active, 0, maxStatuses-1), list(flow.Waiting, 0, 2), false},
+	} {
+		if got := fewStatuses([]flow.WindowMeasures{{Status: test.first}, {Status: test.second}}); got != test.want {
+			t.Errorf("%d and %d statuses: %v", len(test.first), len(test.second), got)
+		}
+	}
+}

@@ -113,30 +113,47 @@ func (h *History) Evaluate(ctx context.Context, r Range, progress func(instants 
 		progress = func(int) {}
 	}
 	board := flow.NewBoard(h.config.Policy, h.config.Ledger)
-	step := h.config.Step.Milliseconds()
-	start, end := h.align(r.From), h.align(r.To)
-	c := newColumns(start, step)
-	outs := make([]*samples, len(h.families))
-	for i, f := range h.families {
-		outs[i] = f.samples()
-		outs[i].history = c
-	}
-	for at := start; at < end; at += step {
+	rec := h.recorder(r.From)
+	for at, end := rec.start, h.align(r.To); at < end; at += rec.step {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("evaluate history: %w", context.Cause(ctx))
 		}
-		s := h.selected(board.Snapshot(time.UnixMilli(at), true))
-		for i, f := range h.families {
-			f.from(s, outs[i])
-		}
-		if n := c.endRow(); n > 0 {
+		if n := rec.record(board.Snapshot(time.UnixMilli(at), true)); n > 0 {
 			progress(n)
 		}
 	}
-	if n := c.flush(); n > 0 {
+	if n := rec.end(); n > 0 {
 		progress(n)
 	}
-	return newPart(r, c, h.config.Job, h.config.Instance), nil
+	return newPart(r, rec.columns, h.config.Job, h.config.Instance), nil
+}
+
+// A recorder takes the samples of one snapshot after the other.
+type recorder struct {
+	*columns
+	history *History
+	outs    []*samples // of the history's families
+}
+
+// recorder returns one that begins with the first instant from a time on.
+func (h *History) recorder(from time.Time) *recorder {
+	r := &recorder{columns: newColumns(h.align(from), h.config.Step.Milliseconds()), history: h}
+	for _, f := range h.families {
+		out := f.samples()
+		out.history = r.columns
+		r.outs = append(r.outs, out)
+	}
+	return r
+}
+
+// record takes the samples of the next instant. Where the columns encoded what
+// waited, it returns how many instants these were.
+func (r *recorder) record(s *flow.Snapshot) int {
+	s = r.history.selected(s)
+	for i, f := range r.history.families {
+		f.from(s, r.outs[i])
+	}
+	return r.endRow()
 }
 
 // selected returns the snapshot with the chosen value streams alone.

@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +23,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
+
+	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
 
 // somePart is a part of a busy world over more than one batch of chunks.
@@ -90,6 +94,26 @@ func TestOpenMetrics(t *testing.T) {
 		}
 		last, seen[series] = series, true
 	}
+}
+
+// TestOpenMetricsGolden is the text of a world that can be read at a glance: an
+// item is started, and done a day later.
+func TestOpenMetricsGolden(t *testing.T) {
+	l := flow.NewLedger()
+	for i, c := range []flow.Change{
+		{At: worldEnd.Add(-36 * hour), Kind: flow.Created, Fields: []flow.FieldChange{
+			{Field: flow.FieldStatus, To: flow.Value{Name: "In Progress", Category: "indeterminate"}}, {Field: flow.FieldType, To: flow.Value{Name: "Story"}},
+		}},
+		{At: worldEnd.Add(-12 * hour), Kind: flow.Updated, Fields: []flow.FieldChange{{Field: flow.FieldStatus, To: flow.Value{Name: "Done", Category: "done"}}}},
+	} {
+		c.Source, c.Container, c.Item, c.ID = "jira", "P0", "1", strconv.Itoa(i)
+		l.Add(&c)
+	}
+	h := newHistory(t, HistoryConfig{
+		Policy: worldPolicy(1), Ledger: l, Step: day,
+		Metrics: regexp.MustCompile("^(flow_(time_p50_seconds|time_seconds|load_items|load_oldest.*|load_average.*|items_completed_total|value_stream_info)|flowmetrics_unmapped.*)$"),
+	})
+	golden(t, "testdata/history.om", openMetrics(t, evaluate(t, h, Range{worldEnd.Add(-day), worldEnd.Add(time.Second)})))
 }
 
 // failing fails after so many bytes.

@@ -1,6 +1,8 @@
 package exporter
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -8,7 +10,9 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -150,7 +154,7 @@ func scraped(t *testing.T, s *flow.Snapshot) map[string]float64 {
 // values are those of a scrape of the live service as of that instant.
 func TestHistoryEqualsScrapes(t *testing.T) {
 	policy := worldPolicy(4)
-	for seed := range uint64(20) {
+	for seed := range uint64(12) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		l := world(seed, 4, random.IntN(7), 1+random.IntN(3))
 		h := newHistory(t, HistoryConfig{Policy: policy, Ledger: l, Step: time.Duration(1+random.IntN(40)) * 15 * time.Minute})
@@ -195,6 +199,12 @@ func TestHistoryParts(t *testing.T) {
 		t.Fatalf("%d parts: %v", len(ranges), ranges)
 	}
 	want := contentOf(t, evaluate(t, h, Range{from, to}))
+	parts := make([]*Part, len(ranges))
+	var group sync.WaitGroup
+	for i, r := range ranges { // at once, over the same facts
+		group.Go(func() { parts[i], _ = h.Evaluate(t.Context(), r, nil) })
+	}
+	group.Wait()
 	got := content{}
 	n := 0
 	for i, r := range ranges {
@@ -202,7 +212,7 @@ func TestHistoryParts(t *testing.T) {
 			t.Errorf("%v after %v", r, ranges[i-1])
 		}
 		block := r.From.UnixMilli() / BlockRange.Milliseconds()
-		p := evaluate(t, h, r)
+		p := parts[i]
 		n += p.Samples()
 		for series, values := range contentOf(t, p) {
 			for at, v := range values {
@@ -217,6 +227,42 @@ func TestHistoryParts(t *testing.T) {
 		t.Errorf("%d samples in parts, %d in one", n, want.samples())
 	}
 	compare(t, want, got)
+}
+
+// TestHistoryProgress: all instants are told of, and between them a history can
+// be cancelled.
+func TestHistoryProgress(t *testing.T) {
+	h := newHistory(t, HistoryConfig{Policy: worldPolicy(1), Ledger: world(5, 1, 1, 1)})
+	r := Range{worldEnd.Add(-20 * hour), worldEnd.Add(time.Second)}
+	told := 0
+	if _, err := h.Evaluate(t.Context(), r, func(n int) { told += n }); err != nil || told != 301 {
+		t.Errorf("%d instants told: %v", told, err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stopped := errors.New("stopped")
+	calls := 0
+	p, err := h.Evaluate(ctx, r, func(int) {
+		calls++
+		cancel(stopped)
+	})
+	if p != nil || !errors.Is(err, stopped) || calls != 1 {
+		t.Errorf("cancelled: %v, %v after %d calls", p, err, calls)
+	}
+}
+
+func TestNewHistoryFails(t *testing.T) {
+	for want, c := range map[string]HistoryConfig{
+		"step":           {Step: 0},
+		"milliseconds":   {Step: time.Millisecond + 1},
+		`"no such one"`:  {Step: step, ValueStreams: []string{"stream-00", "no such one"}},
+		"no metric":      {Step: step, Metrics: regexp.MustCompile("^go_")},
+		"no metric has ": {Step: step, ValueStreams: []string{"stream-00"}, Metrics: regexp.MustCompile("unmapped")},
+	} {
+		c.Policy, c.Ledger = worldPolicy(1), flow.NewLedger()
+		if h, err := NewHistory(c); h != nil || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v", want, err)
+		}
+	}
 }
 
 // TestCut: every instant is in exactly one range, whatever the step.
@@ -284,4 +330,30 @@ func TestHistorySelection(t *testing.T) {
 			compare(t, want, contentOf(t, p))
 		})
 	}
+}
+
+// TestRepeat: a chunk of one value is what Prometheus' encoder makes of it.
+func TestRepeat(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		start := rapid.Int64Range(-1e13, 1e13).Draw(t, "start")
+		rows := rapid.IntRange(2, chunkSamples).Draw(t, "rows")
+		bits := math.Float64bits(rapid.Float64().Draw(t, "value"))
+		step := rapid.Int64Range(1, 1e10).Draw(t, "step")
+		var made [2][]byte
+		for i, encode := range []func(c *columns, s *column){
+			func(c *columns, s *column) { c.append(s, slices.Repeat([]uint64{bits}, rows)) },
+			func(c *columns, s *column) { c.repeat(s, bits, rows) },
+		} {
+			c := newColumns(start, step)
+			var s column
+			encode(c, &s)
+			made[i] = s.chunks[0].data
+			if last := start + int64(rows-1)*c.step; s.samples != rows || s.chunks[0].from != start || s.chunks[0].to != last {
+				t.Fatalf("%d samples: %v", s.samples, s.chunks)
+			}
+		}
+		if !bytes.Equal(made[0], made[1]) {
+			t.Fatalf("got %x, want %x", made[1], made[0])
+		}
+	})
 }

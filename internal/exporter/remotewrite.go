@@ -2,6 +2,7 @@ package exporter
 
 import (
 	"iter"
+	"slices"
 
 	"github.com/klauspost/compress/snappy"
 	"github.com/prometheus/prometheus/model/labels"
@@ -23,15 +24,24 @@ func (p *Part) WriteRequests(limit int) iter.Seq2[[]byte, int] {
 			})
 		}
 		var request prompb.WriteRequest
-		n := 0
+		var encoded []byte
+		samples := make([]prompb.Sample, 0, min(limit, p.samples)) // of all series in the request
+		begun := 0                                                 // the current series' first one
+		// end completes the series, if it has samples in the request.
+		end := func(i int) {
+			if begun < len(samples) {
+				request.Timeseries = append(request.Timeseries, prompb.TimeSeries{Labels: named[i], Samples: samples[begun:]})
+			}
+			begun = len(samples)
+		}
 		send := func() bool {
-			body, err := request.Marshal()
-			if err != nil {
+			encoded = slices.Grow(encoded[:0], request.Size())[:request.Size()]
+			if _, err := request.MarshalToSizedBuffer(encoded); err != nil {
 				panic("exporter: a write request cannot be encoded: " + err.Error()) // plain data always can
 			}
-			sent := n
-			request.Timeseries, n = request.Timeseries[:0], 0
-			return yield(snappy.Encode(nil, body), sent)
+			n := len(samples)
+			request.Timeseries, samples, begun = request.Timeseries[:0], samples[:0], 0
+			return yield(snappy.Encode(nil, encoded), n)
 		}
 		next := make([]int, len(p.series)) // chunk of each series
 		for batch := range p.batches {
@@ -40,25 +50,20 @@ func (p *Part) WriteRequests(limit int) iter.Seq2[[]byte, int] {
 				if next[i] == len(s.chunks) || s.chunks[next[i]].batch != batch {
 					continue
 				}
-				fresh := true
 				for at, v := range samplesOf(s.chunks[next[i]]) {
-					if fresh {
-						request.Timeseries = append(request.Timeseries, prompb.TimeSeries{Labels: named[i]})
-						fresh = false
-					}
-					last := &request.Timeseries[len(request.Timeseries)-1]
-					last.Samples = append(last.Samples, prompb.Sample{Timestamp: at, Value: v})
-					if n++; n == limit {
+					samples = append(samples, prompb.Sample{Timestamp: at, Value: v})
+					if len(samples) == limit {
+						end(i)
 						if !send() {
 							return
 						}
-						fresh = true
 					}
 				}
+				end(i)
 				next[i]++
 			}
 		}
-		if n > 0 {
+		if len(samples) > 0 {
 			send()
 		}
 	}

@@ -54,6 +54,13 @@ func sorted(values map[statusState]float64) []statusState {
 }
 
 var statusLoad = eachStream(func(m *flow.Measures, out *samples) {
+	if len(m.Load.ByStatus) <= maxStatuses {
+		for i := range m.Load.ByStatus {
+			s := &m.Load.ByStatus[i]
+			out.count(s.Items, s.Status, s.State.String())
+		}
+		return
+	}
 	items := map[statusState]float64{}
 	for _, s := range m.Load.ByStatus {
 		items[statusState{s.Status, s.State}] += float64(s.Items)
@@ -67,6 +74,16 @@ var statusLoad = eachStream(func(m *flow.Measures, out *samples) {
 // statusTimes shows the same statuses in each window: the largest by the time
 // in all windows together.
 var statusTimes = eachStream(func(m *flow.Measures, out *samples) {
+	if fewStatuses(m.Windows) {
+		for i := range m.Windows {
+			w := &m.Windows[i]
+			for j := range w.Status {
+				s := &w.Status[j]
+				out.add(s.Time.Seconds(), s.Status, s.State.String(), w.Window.Name)
+			}
+		}
+		return
+	}
 	weights := map[statusState]float64{}
 	windows := make([]map[statusState]float64, len(m.Windows))
 	for i := range m.Windows {
@@ -85,6 +102,30 @@ var statusTimes = eachStream(func(m *flow.Measures, out *samples) {
 		}
 	}
 })
+
+// fewStatuses reports whether all windows together have no more statuses than
+// are shown, as nearly always.
+func fewStatuses(windows []flow.WindowMeasures) bool {
+	n := 0
+	for i := range windows {
+		for j := range windows[i].Status {
+			s := &windows[i].Status[j]
+			known := false
+			for k := range i {
+				known = known || slices.ContainsFunc(windows[k].Status, func(t flow.StatusTime) bool {
+					return t.Status == s.Status && t.State == s.State
+				})
+			}
+			if known {
+				continue
+			}
+			if n++; n > maxStatuses {
+				return false
+			}
+		}
+	}
+	return true
+}
 
 var flowTimeBounds = func() []float64 {
 	var bounds []float64

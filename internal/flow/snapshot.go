@@ -39,7 +39,7 @@ func (s Span) IsZero() bool { return s == Span{} }
 // Seconds returns the span in seconds, the first step at which a float appears.
 func (s Span) Seconds() float64 {
 	q, r := bits.Div64(s.hi%1e9, s.lo, 1e9)
-	return float64(s.hi/1e9)*math.Exp2(64) + float64(q) + float64(r)/1e9
+	return float64(s.hi/1e9)*(1<<64) + float64(q) + float64(r)/1e9
 }
 
 // Over returns s divided by t as a ratio; ok is false where t is no time.
