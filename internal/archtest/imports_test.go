@@ -47,7 +47,9 @@ var allowed = map[string][]string{
 // whatever of this module is no composition of the whole.
 var forTests = []string{
 	"github.com/getkin/kin-openapi/...",
+	"github.com/goccy/go-yaml/...",
 	"github.com/google/go-cmp/...",
+	"github.com/klauspost/compress/snappy",
 	"github.com/nats-io/...",
 	"github.com/prometheus/...",
 	"github.com/rogpeppe/go-internal/...",
