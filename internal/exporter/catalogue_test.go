@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/flowmetrics/flowmetrics/internal/flow"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
@@ -92,10 +93,11 @@ func TestDocument(t *testing.T) {
 	compareCatalogue(t, "dashboards/METRICS.md", lines)
 }
 
-// everything is an exporter of a world in which each metric has a sample.
+// everything is an exporter of ten months of work, in which each metric has a
+// sample.
 func everything() *Exporter {
 	e := New(build, service)
-	e.Update(snapshot(payments(), idle(), saturated("platform")))
+	e.Update(flow.Measure(worldPolicy(2), world(1, 2, 43, 8), worldEnd, flow.Options{}))
 	return e
 }
 
