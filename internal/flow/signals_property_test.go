@@ -228,3 +228,24 @@ func TestBoardSignals(t *testing.T) {
 		compareBoard(t, p, plain, board.Snapshot(at.Add(tick), true))
 	})
 }
+
+// TestBoardSignalsForward: a board that has everything from the start and moves
+// through a busy year in small and large steps, over the edges of weeks.
+func TestBoardSignalsForward(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		y := drawYear(t)
+		p, ledger := y.policy(), flow.NewLedger()
+		log := y.work(80, 18, 24, yearWeeks)
+		for i := range log {
+			ledger.Add(&log[i])
+		}
+		board := flow.NewBoard(p, ledger)
+		for week := yearWeeks - 30; week < yearWeeks+4; week += 1 + y.random.IntN(3) {
+			at := y.instant(week)
+			for range 4 {
+				compareBoard(t, p, ledger, board.Snapshot(at, true))
+				at = at.Add(oneOf(y, 0, 1, 4*time.Minute, 12*time.Hour))
+			}
+		}
+	})
+}
