@@ -27,9 +27,8 @@ type columns struct {
 	batch       int   // how many were encoded before
 
 	// rows are the instants that wait and at last the one that is being filled:
-	// the bits of the values by series. The series that came later are missing at
-	// the end. Rows are written one after the other and read eight series at a
-	// time, which is what memory is fast at.
+	// the bits of the values by series. They are written row by row and read a few
+	// series at a time, which is what memory is fast at.
 	rows  [][]uint64
 	empty []uint64 // a row without any sample
 
@@ -181,14 +180,14 @@ func (c *columns) encode(rows int) int {
 	if rows == 0 {
 		return 0
 	}
+	for r := range rows {
+		c.rows[r] = append(c.rows[r], c.empty[len(c.rows[r]):]...) // series that came later
+	}
 	var values [chunkSamples]uint64
 	for i := range c.series {
 		same := true
 		for r, row := range c.rows[:rows] {
-			values[r] = missing
-			if i < len(row) {
-				values[r] = row[i]
-			}
+			values[r] = row[i]
 			same = same && values[r] == values[0]
 		}
 		s := &c.series[i]

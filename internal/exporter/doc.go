@@ -10,6 +10,11 @@
 // help, type, labels and where its samples come from. The output, its order and
 // the catalogue in dashboards/METRICS.md all follow from them. The number of
 // series is bounded by configuration, never by items (I7).
+//
+// A [History] takes the same samples of past instants: [History.Evaluate] has the
+// snapshot of each, one after the other, emit its families into columns instead
+// of a page, and a [Part] of them is written as OpenMetrics, as a block of
+// Prometheus' database or as remote write requests.
 package exporter
 
 //go:generate go test . -run TestCatalogue -update

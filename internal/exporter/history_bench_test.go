@@ -2,6 +2,9 @@ package exporter
 
 import (
 	"io"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -40,15 +43,21 @@ func (w stopwatch) report(b *testing.B, samples int) {
 func BenchmarkHistory(b *testing.B) {
 	policy, l := worldPolicy(20), world(1, 20, 60, 15)
 	h := newHistory(b, HistoryConfig{Policy: policy, Ledger: l})
-	r := Range{worldEnd.Add(-48 * hour), worldEnd}
-	instants := int(r.To.Sub(r.From) / step)
+	ranges := h.Cut(worldEnd.Add(-2*BlockRange), worldEnd)
+	r := ranges[len(ranges)-2] // a whole one
 	var snapshots []*flow.Snapshot
 	board := flow.NewBoard(policy, l)
 	for at := r.From; at.Before(r.From.Add(8 * hour)); at = at.Add(step) {
 		snapshots = append(snapshots, board.Snapshot(at, true))
 	}
 	part := evaluate(b, h, r)
-	b.Logf("%d instants, %d series, %d samples a part", instants, part.Series(), part.Samples())
+	encoded := 0
+	for i := range part.series {
+		for _, c := range part.series[i].chunks {
+			encoded += len(c.data)
+		}
+	}
+	b.Logf("a part has %d series and %d samples, encoded in %d bytes", part.Series(), part.Samples(), encoded)
 
 	b.Run("measure", func(b *testing.B) {
 		n, watch := 0, stopwatch{processorTime(b)}
@@ -65,14 +74,12 @@ func BenchmarkHistory(b *testing.B) {
 		n, watch := 0, stopwatch{processorTime(b)}
 		b.ReportAllocs()
 		for b.Loop() {
-			c := h.recorder(r.From)
-			for range 6 {
-				for _, s := range snapshots {
-					c.record(s)
-				}
+			rec := h.recorder(r.From)
+			for i := range int(BlockRange / step) {
+				rec.record(snapshots[i%len(snapshots)])
 			}
-			p := newPart(r, c.columns, "", "")
-			n += p.Samples()
+			rec.end()
+			n += newPart(r, rec.columns, "", "").Samples()
 		}
 		watch.report(b, n)
 	})
@@ -113,4 +120,36 @@ func BenchmarkHistory(b *testing.B) {
 		}
 		watch.report(b, n)
 	})
+}
+
+// BenchmarkHistoryYear is the whole of it: a year of 20 value streams as blocks,
+// on all processors. The budget is 60 s on two.
+func BenchmarkHistoryYear(b *testing.B) {
+	policy, l := worldPolicy(20), world(1, 20, 60, 15)
+	h := newHistory(b, HistoryConfig{Policy: policy, Ledger: l})
+	for b.Loop() {
+		dir := b.TempDir()
+		watch := stopwatch{processorTime(b)}
+		var samples atomic.Int64
+		ranges := make(chan Range)
+		var workers sync.WaitGroup
+		for range runtime.GOMAXPROCS(0) {
+			workers.Go(func() {
+				for r := range ranges {
+					p := evaluate(b, h, r)
+					samples.Add(int64(p.Samples()))
+					if _, err := p.WriteBlock(dir); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		}
+		for _, r := range h.Cut(worldEnd.Add(-365*day), worldEnd) {
+			ranges <- r
+		}
+		close(ranges)
+		workers.Wait()
+		b.ReportMetric(float64(samples.Load())/1e6, "Msamples")
+		watch.report(b, int(samples.Load()))
+	}
 }

@@ -96,14 +96,10 @@ func appendEscaped(text []byte, s string) []byte {
 // appendFloat appends the shortest text that reads as the same value, without an
 // exponent where people would not write one.
 func appendFloat(text []byte, v float64) []byte {
-	switch abs := math.Abs(v); {
-	case math.IsInf(v, 1):
-		return append(text, "+Inf"...)
-	case abs >= 1e15 || abs < 1e-6 && abs > 0:
+	if abs := math.Abs(v); abs >= 1e15 || abs < 1e-6 && abs > 0 {
 		return strconv.AppendFloat(text, v, 'g', -1, 64)
-	default:
-		return strconv.AppendFloat(text, v, 'f', -1, 64)
 	}
+	return strconv.AppendFloat(text, v, 'f', -1, 64)
 }
 
 // appendSeconds appends milliseconds as seconds.
