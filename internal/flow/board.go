@@ -2,6 +2,7 @@ package flow
 
 import (
 	"maps"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -31,6 +32,7 @@ type Board struct {
 	live    map[uint32][]timeline // by item, under each lens
 	settled []bool                // by item
 	dirty   map[uint32]struct{}   // to be folded again
+	lines   []timeline            // of the last fold
 	agenda  agenda                // of what time alone makes dirty, or settles
 	linker  linker
 	streams []*stream
@@ -152,7 +154,7 @@ func (b *Board) build(at int64) {
 		part := newBoard(b.policy, b.ledger)
 		part.linker.links, part.settled, part.agenda.next = b.linker.links, b.settled, b.agenda.next // each writes for its own items
 		for _, s := range part.streams {
-			s.horizon = s.horizonAt(at)
+			s.look(at)
 		}
 		parts[i] = part
 		group.Go(func() {
@@ -184,7 +186,8 @@ func (b *Board) fold(it uint32, at int64) {
 	var lines []timeline
 	links := b.linker.links
 	if !links.hidden(it) {
-		lines = foldAll(nil, b.lenses, it, at, links.evidence(it))
+		b.lines = foldAll(b.lines[:0], b.lenses, it, at, links.evidence(it))
+		lines = b.lines
 	}
 	if len(old)+len(lines) > 0 {
 		b.replace(old, lines)
@@ -200,8 +203,9 @@ func (b *Board) fold(it uint32, at int64) {
 	b.schedule(it, lines, at)
 }
 
-// cloneLines gives timelines lists of their own.
+// cloneLines copies timelines, which last until the lenses fold again.
 func cloneLines(lines []timeline) []timeline {
+	lines = slices.Clone(lines)
 	for i := range lines {
 		lines[i].segments = slices.Clone(lines[i].segments)
 		lines[i].unmapped = slices.Clone(lines[i].unmapped)
@@ -271,7 +275,8 @@ func (b *Board) unsettle(it uint32) {
 		return
 	}
 	b.settled[it] = false
-	b.live[it] = cloneLines(foldAll(nil, b.lenses, it, 1<<63-1, nil))
+	b.lines = foldAll(b.lines[:0], b.lenses, it, math.MaxInt64, nil)
+	b.live[it] = cloneLines(b.lines)
 }
 
 // replace puts an item's timelines in the place of others, in each value stream

@@ -43,6 +43,10 @@ func (o *ordered[T]) update() bool {
 	for len(tail)+len(in) > 0 {
 		var v T
 		if len(in) == 0 || len(tail) > 0 && o.compare(tail[0], in[0]) <= 0 {
+			if len(in)+len(out) == 0 {
+				o.list = append(o.list, tail...)
+				break
+			}
 			v, tail = tail[0], tail[1:]
 		} else {
 			v, in = in[0], in[1:]

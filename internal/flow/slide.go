@@ -143,8 +143,15 @@ func (s *stream) span(length time.Duration) *edge {
 // replace puts the track of one timeline of an item in the place of that of
 // another; either may be nil.
 func (s *stream) replace(old, new *timeline) {
-	s.was.reset()
-	s.is.reset()
+	s.counted = false
+	s.latest = nil
+	if old == nil && new.over(s.before) {
+		s.writer.trace(new, nil)
+		s.weekly = false
+		return
+	}
+	s.was.reset(s.horizon)
+	s.is.reset(s.horizon)
 	if old != nil {
 		s.eraser.lifetime = lifetime{}
 		s.eraser.trace(old, &s.was)
@@ -158,37 +165,47 @@ func (s *stream) replace(old, new *timeline) {
 		same++
 	}
 	was, is := s.was.marks[same:], s.is.marks[same:]
-	for _, m := range was {
-		if m.kind == markEntry {
-			s.entries.take(m.at)
-		}
-	}
-	for _, m := range is {
-		if m.kind == markEntry {
-			s.entries.put(m.at)
-		}
-	}
+	s.entries.out = s.enter(s.entries.out, was)
+	s.entries.in = s.enter(s.entries.in, is)
 	// Who was there before the horizon and is no more makes no difference.
 	if !s.was.past(s.horizon) || !s.is.past(s.horizon) {
 		s.marks.out = append(s.marks.out, was...)
 		s.marks.in = append(s.marks.in, is...)
 	}
-	if !s.was.end.equal(s.is.end) {
-		if s.was.end != nil {
-			s.ends.take(*s.was.end)
+	if !s.was.end.equal(&s.is.end) {
+		if s.was.end.what != endNone && s.was.end.at >= s.before {
+			s.ends.take(s.was.end)
 		}
-		if s.is.end != nil {
-			s.ends.put(*s.is.end)
+		if s.is.end.what != endNone && s.is.end.at >= s.before {
+			s.ends.put(s.is.end)
 		}
 	}
-	if s.was.open != nil {
-		s.load.out = append(s.load.out, *s.was.open)
+	if s.was.open.is {
+		s.load.out = append(s.load.out, s.was.open)
 	}
-	if s.is.open != nil {
-		s.load.in = append(s.load.in, *s.is.open)
+	if s.is.open.is {
+		s.load.in = append(s.load.in, s.is.open)
 	}
-	s.counted = false
-	s.latest = nil
+}
+
+// over reports whether an item went out of flow before an instant and stayed so.
+func (t *timeline) over(at int64) bool {
+	last := &t.segments[len(t.segments)-1]
+	return last.at < at && !last.flowing()
+}
+
+// enter appends the entries among marks that matter to the weeks.
+func (s *stream) enter(entries []int64, marks []mark) []int64 {
+	for _, m := range marks {
+		if m.kind != markEntry {
+			continue
+		}
+		s.weekly = s.weekly && m.at >= s.trend.weeks.start
+		if m.at >= s.before {
+			entries = append(entries, m.at)
+		}
+	}
+	return entries
 }
 
 // join takes in what was put into another stream that was never measured.
@@ -213,7 +230,7 @@ func (s *stream) move(at int64, naming int) {
 	if w := s.trend.weeks; w == nil || at < w.start || at >= w.end {
 		s.trend.weeks, s.weekly = newSignalWeeks(s.value.Location, at), false
 	}
-	s.horizon, s.before = s.horizonAt(at), at-int64(signalDays)
+	s.look(at)
 	for i := range s.edges {
 		s.edges[i].move(at-int64(s.edges[i].length), s)
 	}
@@ -221,13 +238,13 @@ func (s *stream) move(at int64, naming int) {
 	s.update()
 }
 
-// horizonAt returns the beginning of the longest span that ends at an instant.
-func (s *stream) horizonAt(at int64) int64 {
+// look sets how far back there is anything to see as of an instant.
+func (s *stream) look(at int64) {
 	longest := time.Duration(0)
 	for i := range s.edges {
 		longest = max(longest, s.edges[i].length)
 	}
-	return at - int64(longest)
+	s.horizon, s.before = at-int64(longest), at-int64(max(longest, signalDays))
 }
 
 // move brings the edge to an instant, past the marks on the way.
@@ -304,16 +321,12 @@ func (s *stream) countEnds(ends []end, by int) []end {
 			}
 		}
 	}
-	return slices.DeleteFunc(ends, func(e end) bool { return e.at < min(s.before, s.horizon) })
+	return slices.DeleteFunc(ends, func(e end) bool { return e.at < s.before })
 }
 
 func (s *stream) updateEntries() {
-	for _, entries := range [...]*[]int64{&s.entries.in, &s.entries.out} {
-		*entries = slices.DeleteFunc(*entries, func(at int64) bool {
-			s.weekly = s.weekly && at >= s.trend.weeks.start
-			return at < s.before
-		})
-	}
+	trimmed := func(at int64) bool { return at < s.before }
+	s.entries.in, s.entries.out = slices.DeleteFunc(s.entries.in, trimmed), slices.DeleteFunc(s.entries.out, trimmed)
 	s.entries.update()
 }
 
@@ -391,7 +404,7 @@ func (e *edge) countEnd(d *end, by int, target time.Duration) {
 	sum := func(total *Span, d time.Duration) { *total = total.Plus(product(by, int64(d))) }
 	e.changed = true
 	took := d.active + d.waiting
-	if d.discarded {
+	if d.what == endDiscarded {
 		e.w.Discarded += by
 		sum(&e.w.DiscardedTime, took)
 		return
@@ -651,7 +664,7 @@ func (s *stream) measureWeeks() {
 	spend(r.t)
 	for i := range s.ends.list {
 		d := &s.ends.list[i]
-		if d.discarded {
+		if d.what == endDiscarded {
 			continue
 		}
 		if week := r.week(d.at); week != nil {

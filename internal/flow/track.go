@@ -12,8 +12,10 @@ import (
 // it observes a timeline, so the rules are those of the plain way.
 type track struct {
 	marks []mark
-	end   *end  // its final completion, or its end in the discarded work
-	open  *open // in flow now
+	end   end  // how it ended, if it did
+	open  open // how it is in flow, if it is
+
+	since int64 // how far back it matters which statuses an item that ended was in
 
 	place place // of the last presence, 0: none or noted as over
 	until int64
@@ -23,7 +25,9 @@ type track struct {
 }
 
 // reset makes it the track of nothing.
-func (t *track) reset() { *t = track{marks: t.marks[:0], status: t.status[:0]} }
+func (t *track) reset(since int64) {
+	*t = track{marks: t.marks[:0], status: t.status[:0], since: since}
+}
 
 // A mark is something that happens at an instant.
 type mark struct {
@@ -69,12 +73,20 @@ func placeOf(t ItemType, active bool) place {
 type end struct {
 	at              int64
 	item            uint32
-	discarded       bool
+	what            ending
 	timed           bool
 	itemType        ItemType
 	active, waiting time.Duration
 	status          []statusSpent // of a timed item
 }
+
+type ending uint8
+
+const (
+	endNone      ending = iota
+	endCompleted        // done, and completed in the value stream
+	endDiscarded        // cancelled or gone, from flow in the value stream
+)
 
 type statusSpent struct {
 	key   statusKey
@@ -84,15 +96,13 @@ type statusSpent struct {
 func compareEnds(a, b end) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.item, b.item)) }
 
 func (e *end) equal(o *end) bool {
-	if e == nil || o == nil {
-		return e == o
-	}
-	return e.at == o.at && e.discarded == o.discarded && e.timed == o.timed && e.itemType == o.itemType &&
+	return e.at == o.at && e.what == o.what && e.timed == o.timed && e.itemType == o.itemType &&
 		e.active == o.active && e.waiting == o.waiting && slices.Equal(e.status, o.status)
 }
 
 // open is an item in flow.
 type open struct {
+	is       bool
 	base     int64 // its age as of t is t − base
 	lastFact int64
 	itemType ItemType
@@ -100,15 +110,15 @@ type open struct {
 }
 
 // trace writes the track of a timeline in the gauge's value stream, over that of
-// the last one. What the item adds to the numbers without a window is added.
+// the last one. What the item adds to the numbers without a window is added to
+// the gauge's; that is all without a track.
 func (g *gauge) trace(line *timeline, t *track) {
 	g.track = t
-	t.reset()
 	// As of its last segment, so that an open one has no length yet.
 	g.at = line.segments[len(line.segments)-1].at
 	g.observe(line)
 	g.crossings = g.crossings[:0]
-	if t.place != 0 && t.open == nil {
+	if t != nil && t.place != 0 && !t.open.is {
 		t.leave()
 	}
 }
@@ -142,15 +152,15 @@ func (t *track) move(at int64, to place) {
 }
 
 func (t *track) loaded(s *story, last *segment, at int64) {
-	t.open = &open{
-		base: at - int64(s.active+s.waiting), lastFact: s.line.lastFact, itemType: last.class.itemType,
+	t.open = open{
+		is: true, base: at - int64(s.active+s.waiting), lastFact: s.line.lastFact, itemType: last.class.itemType,
 		key: statusKey{s.line.source, last.status, last.state},
 	}
 }
 
 func (t *track) completed(s *story, seg *segment, at int64) {
-	t.end = &end{at: seg.at, item: s.line.item, timed: s.timed(), itemType: seg.class.itemType, active: s.active, waiting: s.waiting}
-	if t.end.timed {
+	t.end = end{at: seg.at, item: s.line.item, what: endCompleted, timed: s.timed(), itemType: seg.class.itemType, active: s.active, waiting: s.waiting}
+	if t.end.timed && seg.at >= t.since {
 		s.eachStatus(at, func(key statusKey, spent time.Duration) {
 			t.spend(statusSpent{key, spent})
 		})
@@ -168,9 +178,9 @@ func (t *track) spend(v statusSpent) {
 
 // past reports whether all of it lies before an instant.
 func (t *track) past(at int64) bool {
-	return t.open == nil && !slices.ContainsFunc(t.marks, func(m mark) bool { return m.at >= at })
+	return !t.open.is && !slices.ContainsFunc(t.marks, func(m mark) bool { return m.at >= at })
 }
 
 func (t *track) discarded(s *story, latest int64) {
-	t.end = &end{at: latest, item: s.line.item, discarded: true, active: s.active, waiting: s.waiting}
+	t.end = end{at: latest, item: s.line.item, what: endDiscarded, active: s.active, waiting: s.waiting}
 }
