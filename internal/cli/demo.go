@@ -51,7 +51,7 @@ func (c *demoCmd) Run(env *environment) (err error) {
 		return err
 	}
 	jiraSite := jira.NewFake(jira.FakeOptions{InlineHistories: 40, PageSize: 50})
-	gitHubSite := github.NewFake(github.FakeOptions{Enterprise: true}) // which limits nobody
+	gitHubSite := github.NewFake(github.FakeOptions{Enterprise: true, Limit: 100_000}) // which limits nobody, but tells
 	world := sim.New(origin.Seed, origin.Start, jiraSite, gitHubSite)
 	world.Advance(time.Now())
 	ctx, stop := context.WithCancel(env.ctx)

@@ -15,7 +15,8 @@ import (
 // friendly github.com: pages of up to 100, complete timelines, no limits, any
 // credentials. GraphQL and /user demand some, as they do everywhere.
 type FakeOptions struct {
-	Enterprise       bool             // GitHub Enterprise Server: REST below /api/v3, GraphQL at /api/graphql, no rate limits shown
+	Enterprise       bool             // GitHub Enterprise Server: REST below /api/v3, GraphQL at /api/graphql, no rate limits shown but Limit
+	Limit            int              // requests that an hour allows, as is shown; 0: 5000
 	Token            string           // the token demanded, where there is one
 	Scopes           string           // shown as the scopes of the token; none: a token that has no scopes, only permissions
 	PageSize         int              // the most rows a page holds, whatever is asked for; 0: 100

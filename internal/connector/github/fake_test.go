@@ -255,6 +255,7 @@ func TestFakeOptions(t *testing.T) {
 		"secondary":        {FakeOptions{LimitEvery: 1, Secondary: true, LimitFor: 1500 * time.Millisecond}, "/repos/acme/api", nil, 403, map[string]string{"Retry-After": "2"}},
 		"failing":          {FakeOptions{FailEvery: 1}, "/repos/acme/api", nil, 502, map[string]string{"Content-Type": "text/html"}},
 		"enterprise":       {FakeOptions{Enterprise: true}, "/api/v3/repos/acme/api", nil, 200, map[string]string{"X-RateLimit-Remaining": ""}},
+		"generous":         {FakeOptions{Enterprise: true, Limit: 9000, Now: clock}, "/api/v3/repos/acme/api", nil, 200, map[string]string{"X-RateLimit-Limit": "9000", "X-RateLimit-Remaining": "8999", "X-RateLimit-Used": "1"}},
 		"not enterprise's": {FakeOptions{Enterprise: true}, "/repos/acme/api", nil, 404, nil},
 	} {
 		f := NewFake(c.opts)

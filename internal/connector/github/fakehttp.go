@@ -140,8 +140,8 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Set("X-OAuth-Scopes", f.opts.Scopes)
 		h.Set("X-Accepted-OAuth-Scopes", "repo")
 	}
-	if !f.opts.Enterprise {
-		f.showLimit(h, r, max(5000-used, 1))
+	if !f.opts.Enterprise || f.opts.Limit > 0 {
+		f.showLimit(h, r, max(f.limit()-used, 1))
 	}
 	every := func(nth int) bool { return nth > 0 && n%nth == 0 }
 	switch {
@@ -172,14 +172,16 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mux.ServeHTTP(w, r)
 }
 
+func (f *Fake) limit() int { return cmp.Or(f.opts.Limit, 5000) }
+
 func (f *Fake) showLimit(h http.Header, r *http.Request, remaining int) {
 	resource := "core"
 	if r.URL.Path == "/graphql" {
 		resource = "graphql"
 	}
-	h.Set("X-RateLimit-Limit", "5000")
+	h.Set("X-RateLimit-Limit", strconv.Itoa(f.limit()))
 	h.Set("X-RateLimit-Remaining", strconv.Itoa(remaining))
-	h.Set("X-RateLimit-Used", strconv.Itoa(5000-remaining))
+	h.Set("X-RateLimit-Used", strconv.Itoa(f.limit()-remaining))
 	h.Set("X-RateLimit-Reset", strconv.FormatInt(f.opts.Now().Truncate(time.Hour).Add(time.Hour).Unix(), 10))
 	h.Set("X-RateLimit-Resource", resource)
 }
@@ -458,10 +460,10 @@ func (f *Fake) user(r *http.Request, base string) fakeAnswer {
 }
 
 func (f *Fake) rateLimit(*http.Request, string) fakeAnswer {
-	if f.opts.Enterprise {
+	if f.opts.Enterprise && f.opts.Limit == 0 {
 		return fakeMessage(http.StatusNotFound, "Rate limiting is not enabled.")
 	}
-	left := object{"limit": 5000, "used": f.used, "remaining": max(5000-f.used, 1), "reset": f.hour.Add(time.Hour).Unix()}
+	left := object{"limit": f.limit(), "used": f.used, "remaining": max(f.limit()-f.used, 1), "reset": f.hour.Add(time.Hour).Unix()}
 	return fakeAnswer{status: http.StatusOK, body: object{
 		"rate": left, "resources": object{"core": left, "graphql": left, "search": left},
 	}}

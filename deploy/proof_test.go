@@ -1,0 +1,163 @@
+package deploy
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+)
+
+const (
+	historyStep = 4 * time.Minute // as shipped
+	scrapes     = time.Second
+)
+
+// A world is all that an installation consists of: a service, its history in
+// Prometheus' blocks, and a Prometheus that has loaded them, scrapes the service
+// and computes the rules that are shipped.
+type world struct {
+	*prometheus
+	demo       *service
+	config     string    // file of the demo's configuration
+	from, seam time.Time // of the history
+	written    string    // what writing the history said
+	data       string    // folder of Prometheus
+	now        time.Time // the instant at which tests look
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	dir := t.TempDir()
+	w := &world{demo: serve(t, "demo", "--data-dir", dir), config: filepath.Join(dir, "demo.yaml"), data: t.TempDir()}
+	w.seam = time.Now().UTC().Truncate(historyStep)
+	w.from = w.seam.AddDate(0, -15, 0)
+	w.written = flowmetrics(t, "history", "--config", w.config, "--url", w.demo.URL, "--job", "flowmetrics", "--instance", w.demo.Address,
+		"--from", w.from.Format(time.RFC3339), "--to", w.seam.Format(time.RFC3339), "--step", historyStep.String(), "--out", w.data, "--format", "blocks")
+	rules := t.TempDir()
+	files, err := filepath.Glob("prometheus/flowmetrics.*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no rules: %v", err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Evaluated each second: nobody waits for a minute here.
+		write(t, filepath.Join(rules, filepath.Base(file)), regexp.MustCompile(`(?m)^(\s+interval:) \w+`).ReplaceAllString(string(text), "$1 1s"))
+	}
+	w.prometheus = startPrometheus(t, w.data, fmt.Sprintf(`
+global: {scrape_interval: %s}
+rule_files: [%q]
+scrape_configs: [{job_name: flowmetrics, static_configs: [{targets: [%q]}]}]
+`, scrapes, rules+"/*.yaml", w.demo.Address))
+	eventually(t, "scrapes, and a round of all rules", func() bool {
+		w.now = time.Now()
+		n, _ := w.value(t, `count_over_time(up{job="flowmetrics"}[1m])`, w.now)
+		return n >= 4 && !slices.ContainsFunc(w.rules(t), func(r loadedRule) bool { return r.Evaluated.IsZero() })
+	})
+	return w
+}
+
+// A loadedRule is a rule as Prometheus has loaded it.
+type loadedRule struct {
+	Name, Query, Type, Health, LastError string
+	Evaluated                            time.Time `json:"lastEvaluation"`
+}
+
+func (p *prometheus) rules(t testing.TB) []loadedRule {
+	t.Helper()
+	var found struct {
+		Groups []struct{ Rules []loadedRule }
+	}
+	p.must(t, "/api/v1/rules", nil, &found)
+	var all []loadedRule
+	for _, g := range found.Groups {
+		all = append(all, g.Rules...)
+	}
+	return all
+}
+
+// TestProof starts everything as an installation has it, and sees that people see
+// something, and that it is right.
+func TestProof(t *testing.T) {
+	w := newWorld(t)
+	t.Run("every panel has data", func(t *testing.T) {
+		c := newChecker(w.prometheus, w.now, scrapes)
+		for _, d := range readDashboards(t) {
+			c.dashboard(t, d)
+		}
+		for _, p := range c.problems {
+			t.Error(p)
+		}
+		t.Logf("%d questions", len(c.asked))
+	})
+	t.Run("every rule has data", w.testRules)
+	t.Run("blocks hold what was written", w.testBlocks)
+}
+
+// testRules checks that each rule can be evaluated, that each recording rule
+// records and that each alert looks at something.
+func (w *world) testRules(t *testing.T) {
+	c := newChecker(w.prometheus, w.now, scrapes)
+	kinds := map[string]int{}
+	for _, r := range w.rules(t) {
+		kinds[r.Type]++
+		if r.Health != "ok" {
+			t.Errorf("%s is %s: %s", r.Name, r.Health, r.LastError)
+		}
+		selectors, err := selectorsOf(r.Query)
+		if err != nil {
+			t.Errorf("%s: %v", r.Name, err)
+			continue
+		}
+		c.selectors(t, r.Name, selectors, w.now.Add(-time.Hour), w.now)
+		if r.Type == "recording" && !shows(w.query(t, r.Query, w.now), w.now) {
+			t.Errorf("%s records nothing: %s", r.Name, r.Query)
+		}
+	}
+	for _, p := range c.problems {
+		t.Error(p)
+	}
+	if kinds["recording"] < 5 || kinds["alerting"] < 14 {
+		t.Errorf("rules: %v", kinds)
+	}
+}
+
+// testBlocks checks that the blocks say of themselves, and Prometheus finds in
+// them, as many samples as were written.
+func (w *world) testBlocks(t *testing.T) {
+	metas, err := filepath.Glob(w.data + "/*/meta.json")
+	if err != nil || len(metas) == 0 {
+		t.Fatalf("no blocks: %v", err)
+	}
+	said := 0
+	for _, file := range metas {
+		var meta struct {
+			MinTime, MaxTime int64
+			Stats            struct{ NumSamples int }
+		}
+		text, err := os.ReadFile(file)
+		if err == nil {
+			err = json.Unmarshal(text, &meta)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		said += meta.Stats.NumSamples
+		from, to := time.UnixMilli(meta.MinTime), time.UnixMilli(meta.MaxTime-1)
+		found := 0.
+		for _, name := range w.labelValues(t, "__name__", from, to, `{job="flowmetrics"}`) {
+			n, _ := w.value(t, fmt.Sprintf(`sum(count_over_time(%s{job="flowmetrics"}[%dms]))`, name, meta.MaxTime-meta.MinTime), to)
+			found += n
+		}
+		if int(found) != meta.Stats.NumSamples {
+			t.Errorf("%s: %v samples found, %d were written", file, found, meta.Stats.NumSamples)
+		}
+	}
+	t.Logf("%d samples in %d blocks", said, len(metas))
+}
