@@ -116,7 +116,7 @@ func (c *checker) target(t testing.TB, where string, d *dashboard, p panel, q ta
 		if !excused(where + " window=" + choice["window"]) {
 			c.report(where, "no data: %s", expr)
 		}
-	case !q.Instant && past(selectors) && !shows(m, from.Add(to.Sub(from)/2)):
+	case !q.Instant && historic(selectors) && !shows(m, from.Add(to.Sub(from)/2)):
 		c.report(where, "nothing in the first half of the range: %s", expr)
 	}
 	c.selectors(t, where, selectors, from, to)
@@ -183,8 +183,8 @@ func selectorsOf(expr string) ([]*parser.VectorSelector, error) {
 	return all, nil
 }
 
-// past reports whether all of the metrics are about flow, which history has.
-func past(selectors []*parser.VectorSelector) bool {
+// historic reports whether all of the metrics are about flow, which history has.
+func historic(selectors []*parser.VectorSelector) bool {
 	for _, s := range selectors {
 		if !strings.HasPrefix(s.Name, "flow_") {
 			return false

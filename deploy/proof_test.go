@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	historyStep = 4 * time.Minute // as shipped
-	scrapes     = time.Second
+	shippedStep    = 4 * time.Minute // as shipped
+	scrapeInterval = time.Second
 )
 
 // A world is all that an installation consists of: a service, its history in
@@ -33,10 +33,10 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	dir := t.TempDir()
 	w := &world{demo: serve(t, "demo", "--data-dir", dir), config: filepath.Join(dir, "demo.yaml"), data: t.TempDir()}
-	w.seam = time.Now().UTC().Truncate(historyStep)
+	w.seam = time.Now().UTC().Truncate(shippedStep)
 	w.from = w.seam.AddDate(0, -15, 0)
 	w.written = flowmetrics(t, "history", "--config", w.config, "--url", w.demo.URL, "--job", "flowmetrics", "--instance", w.demo.Address,
-		"--from", w.from.Format(time.RFC3339), "--to", w.seam.Format(time.RFC3339), "--step", historyStep.String(), "--out", w.data, "--format", "blocks")
+		"--from", w.from.Format(time.RFC3339), "--to", w.seam.Format(time.RFC3339), "--step", shippedStep.String(), "--out", w.data, "--format", "blocks")
 	rules := t.TempDir()
 	files, err := filepath.Glob("prometheus/flowmetrics.*.yaml")
 	if err != nil || len(files) == 0 {
@@ -54,7 +54,7 @@ func newWorld(t testing.TB) *world {
 global: {scrape_interval: %s}
 rule_files: [%q]
 scrape_configs: [{job_name: flowmetrics, static_configs: [{targets: [%q]}]}]
-`, scrapes, rules+"/*.yaml", w.demo.Address))
+`, scrapeInterval, rules+"/*.yaml", w.demo.Address))
 	eventually(t, "scrapes, and a round of all rules", func() bool {
 		w.now = time.Now()
 		n, _ := w.value(t, `count_over_time(up{job="flowmetrics"}[1m])`, w.now)
@@ -87,7 +87,7 @@ func (p *prometheus) rules(t testing.TB) []loadedRule {
 func TestProof(t *testing.T) {
 	w := newWorld(t)
 	t.Run("every panel has data", func(t *testing.T) {
-		c := newChecker(w.prometheus, w.now, scrapes)
+		c := newChecker(w.prometheus, w.now, scrapeInterval)
 		for _, d := range readDashboards(t) {
 			c.dashboard(t, d)
 		}
@@ -103,7 +103,7 @@ func TestProof(t *testing.T) {
 // testRules checks that each rule can be evaluated, that each recording rule
 // records and that each alert looks at something.
 func (w *world) testRules(t *testing.T) {
-	c := newChecker(w.prometheus, w.now, scrapes)
+	c := newChecker(w.prometheus, w.now, scrapeInterval)
 	kinds := map[string]int{}
 	for _, r := range w.rules(t) {
 		kinds[r.Type]++
