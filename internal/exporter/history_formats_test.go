@@ -31,7 +31,7 @@ import (
 func somePart(t testing.TB) *Part {
 	t.Helper()
 	h := newHistory(t, HistoryConfig{Policy: worldPolicy(2), Ledger: world(11, 2, 3, 4), Step: 20 * time.Minute})
-	return evaluate(t, h, Range{worldEnd.Add(-5 * day), worldEnd})
+	return evaluate(t, h, Range{worldEnd.Add(-60 * hour), worldEnd})
 }
 
 func openMetrics(t testing.TB, p *Part) []byte {

@@ -189,6 +189,27 @@ func head(text string) string {
 	return text[:min(len(text), most)]
 }
 
+// TestHistoryOrder: from the second instant on, a series is found where it was
+// in the one before, without a search and without memory for a sample, until the
+// set of series changes.
+func TestHistoryOrder(t *testing.T) {
+	h := newHistory(t, HistoryConfig{Policy: worldPolicy(1), Ledger: flow.NewLedger()})
+	rec := h.recorder(worldEnd)
+	more, less := snapshot(payments(), saturated("platform")), snapshot(idle(), saturated("platform"))
+	for _, s := range []*flow.Snapshot{more, less, more, less} {
+		rec.record(s)
+		series, known := len(rec.series), rec.byKey
+		rec.byKey = map[string]*metric{} // a search would find nothing and make a new one
+		allocs := testing.AllocsPerRun(3, func() { rec.record(s) })
+		if rec.byKey = known; len(rec.series) != series {
+			t.Errorf("%d of %d series were searched for", len(rec.series)-series, series)
+		}
+		if allocs > 20 {
+			t.Errorf("%v allocations for an instant", allocs)
+		}
+	}
+}
+
 // TestHistoryParts: a history that is cut has every sample of one that is not,
 // once.
 func TestHistoryParts(t *testing.T) {
