@@ -124,6 +124,7 @@ var broken = []wreck{
 	{"no aggregation", "flow-weekly", "expressions", rewrite(age, "max by (value_stream) ", ""), true},
 	{"aggregation over everything", "flow-weekly", "expressions", rewrite("Unmapped", "sum by ()", "sum"), false},
 	{"facts added", "flow-weekly", "expressions", rewrite(age, "max by", "sum by"), false},
+	{"states lost in a maximum", "flow-weekly", "expressions", rewrite("Load by state, with limit and average", "item_type, state", "item_type"), true},
 	{"fixed interval", "flow-service", "expressions", rewrite("Requests to trackers", "$__rate_interval", "5m"), false},
 	{"counter as it is", "flow-service", "expressions", rewrite("Requests to trackers", "rate(flowmetrics_connector_requests_total[$__rate_interval])", "flowmetrics_connector_requests_total"), false},
 	{"rate of a gauge", "flow-service", "expressions", rewrite("Requests to trackers", "flowmetrics_connector_requests_total", "flowmetrics_connector_lag_seconds"), true},

@@ -116,6 +116,7 @@ func selector(expr string, s *parser.VectorSelector, path []parser.Node) (proble
 		return []string{"no metric " + s.Name}
 	}
 	var function, aggregation string // the innermost ones around it
+	var kept []string                // labels that the aggregation keeps
 	for _, node := range slices.Backward(path) {
 		switch n := node.(type) {
 		case *parser.Call:
@@ -124,7 +125,7 @@ func selector(expr string, s *parser.VectorSelector, path []parser.Node) (proble
 			}
 		case *parser.AggregateExpr:
 			if aggregation == "" {
-				aggregation = n.Op.String()
+				aggregation, kept = n.Op.String(), n.Grouping
 			}
 		}
 	}
@@ -155,6 +156,13 @@ func selector(expr string, s *parser.VectorSelector, path []parser.Node) (proble
 		variable := matcher.Name == "value_stream" && matcher.Type == labels.MatchRegexp || matcher.Name == "window" && matcher.Value == "30d"
 		if !variable && (!isLiteral || matcher.Type != labels.MatchEqual || !slices.Contains(values, matcher.Value)) {
 			problems = append(problems, fmt.Sprintf("%s: no such value: %s", s.Name, matcher))
+		}
+	}
+	for _, label := range m.Labels {
+		// The maximum is over replicas; over anything else it hides all but the largest.
+		fixed := matched[label] != nil && matched[label].Type == labels.MatchEqual
+		if aggregation == "max" && !fixed && !slices.Contains(kept, label) && s.Name != "ALERTS" && !strings.HasSuffix(s.Name, "_info") {
+			problems = append(problems, s.Name+": the maximum hides the label "+label)
 		}
 	}
 	for label, variable := range map[string]string{"value_stream": `value_stream=~"$value_stream"`, "window": `window="$window"`} {

@@ -17,8 +17,8 @@ func leading() page {
 		panels(8, starving(), overAge(), neglectedWork()),
 		panels(8, throughput(), reopens(), violations()),
 		heading("Data and service"),
-		panels(8, unmapped(), stale(), stalled()),
-		panels(8, rejected().wide(12), absent().wide(12)),
+		panels(8, unmapped(), stale().day(), stalled().day()),
+		panels(8, rejected().day().wide(12), absent().wide(12)),
 	}
 	return f.build()
 }
@@ -27,6 +27,13 @@ func leading() page {
 func (p *panel) alert(name string) *panel {
 	p.Title = &name
 	return p.wide(8).link("Runbook of "+name, runbooks+name+".md")
+}
+
+// day makes a panel show a day by default: what it shows is a matter of minutes, and
+// has no history from before the service was scraped.
+func (p *panel) day() *panel {
+	p.TimeFrom = new("24h")
+	return p
 }
 
 // history is the number of firing alerts over time.
@@ -142,7 +149,7 @@ func rejected() *panel {
 func absent() *panel {
 	p := lines("", "suffix: value streams",
 		`Value streams that have flow metrics. None for 10 minutes: page. The service is not running, cannot be scraped or has no value stream; then neither dashboards nor alerts say anything.`,
-		q("value streams", `count by () (`+fact("flow_load_items")+`)`)).
+		q("value streams", `count by () (`+added("flow_load_items")+`)`)).
 		decimals(0).alert("FlowMetricsAbsent").named("value streams", colour(blue))
 	p.FieldConfig.Defaults.Thresholds = thresholds(red, step{1, green})
 	p.custom.ThresholdsStyle.Mode = common.GraphThresholdsStyleModeDashed

@@ -27,15 +27,17 @@ func fact(metric string, matchers ...string) string {
 }
 
 // added is the sum over item types of what can be added, by further labels where
-// given.
+// given. Load has a state besides, which the maximum must not take for a replica.
 func added(metric string, matchers ...string) string {
 	metric, labels, _ := strings.Cut(metric, " by ")
-	by := "value_stream"
+	by, parts := "value_stream", "item_type"
 	if labels != "" {
 		by += ", " + labels
-		labels = ", " + labels
 	}
-	return fmt.Sprintf("sum by (%s) (%s)", by, fact(metric+" by item_type"+labels, matchers...))
+	if metric == "flow_load_items" {
+		parts += ", state"
+	}
+	return fmt.Sprintf("sum by (%s) (%s)", by, fact(metric+" by "+parts, matchers...))
 }
 
 // before is the expression at a time before. Each selector of this program ends

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/grafana/grafana-foundation-sdk/go/common"
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
 // service is the dashboard of the service itself.
@@ -32,21 +33,28 @@ func (p *panel) titled(title string) *panel {
 	return p
 }
 
+// left is what each tracker still allows, -1 where it does not say.
+const left = `min by (source) (flowmetrics_connector_rate_limit_remaining) or 0 * max by (source) (flowmetrics_connector_backfill_progress_ratio) - 1`
+
+func notTold() property {
+	return mapped(map[string]dashboard.ValueMappingResult{"-1": shown("not told", grey, 0)})
+}
+
 // sources is the state of each connector now.
 func sources() *panel {
 	return tabular("Sources", number,
-		`Each source: when it was last read to its end, how far the tracker is ahead, how much of its history the first read has covered, and the requests that the tracker still allows (empty where it does not say). Red: over 30 minutes, the alert FlowDataStale.`,
+		`Each source: when it was last read to its end, how far the tracker is ahead, how much of its history the first read has covered, and the requests that the tracker still allows ("not told" where it does not say). Red: over 30 minutes, the alert FlowDataStale.`,
 		[]column{
 			{field: "source", title: "Source"},
 			{field: value("age"), title: "Read", unit: seconds, as: []property{{"thresholds", thresholds(green, step{900, amber}, step{1800, red})}, {"custom.displayMode", "color-text"}}},
 			{field: value("lag"), title: "Behind", unit: seconds},
 			{field: value("backfill"), title: "History", unit: share},
-			{field: value("left"), title: "Requests left"},
+			{field: value("left"), title: "Requests left", as: []property{notTold()}},
 		},
 		cells("age", `time() - max by (source) (flowmetrics_connector_last_success_timestamp_seconds)`),
 		cells("lag", `max by (source) (flowmetrics_connector_lag_seconds) or 0 * max by (source) (flowmetrics_connector_last_success_timestamp_seconds)`),
 		cells("backfill", `max by (source) (flowmetrics_connector_backfill_progress_ratio)`),
-		cells("left", `min by (source) (flowmetrics_connector_rate_limit_remaining)`),
+		cells("left", left),
 	).wide(10).decimals(0)
 }
 
@@ -84,9 +92,9 @@ func requests() *panel {
 // limits is what the trackers allow.
 func limits() *panel {
 	return lines("Requests that trackers still allow", "suffix: requests",
-		`Requests left in the tracker's current period, where the tracker says so; other sources are at their first line in Sources alone. Near 0 the service waits for the next period, and data age grows: poll less often, or use a token with a higher limit.`,
-		q("{{source}}", `min by (source) (flowmetrics_connector_rate_limit_remaining)`)).
-		wide(8).decimals(0)
+		`Requests left in the tracker's current period, where the tracker says so (-1: it does not). Near 0 the service waits for the next period, and data age grows: poll less often, or use a token with a higher limit.`,
+		q("{{source}}", left)).
+		wide(8).decimals(0).like(".*", notTold())
 }
 
 // webhooks is the rate of deliveries by result.

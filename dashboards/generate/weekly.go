@@ -148,7 +148,7 @@ func velocity() *panel {
 		q("{{item_type}}", before(fact("flow_velocity_items by item_type", `window="7d"`), monday)),
 		q("upper limit", before(fact("flow_velocity_week_upper_limit_items"), monday)), q("mean", before(fact("flow_velocity_week_mean_items"), monday)),
 		q("lower limit", before(fact("flow_velocity_week_lower_limit_items"), monday))).
-		bars().step("1w").decimals(0).named("upper limit", limit("text")...).named("lower limit", limit("text")...).named("mean", line("text")...)
+		bars().step("1w").decimals(0).typeColours().named("upper limit", limit("text")...).named("lower limit", limit("text")...).named("mean", line("text")...)
 }
 
 // waits is the time per status.
