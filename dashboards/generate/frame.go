@@ -149,15 +149,15 @@ func strip() row {
 	unmapped := numbers("Unmapped", items,
 		`Items in a status without a rule: they keep their previous state, so load and flow time are wrong for them. Any (red) fires the alert UnmappedStatus: add the status to the workflow in the configuration.`,
 		now("unmapped", `sum by () (max by (source) (flowmetrics_unmapped_status_items))`),
-	).steps(green, step{1, red})
+	).steps(green, step{1, red}).decimals(0)
 	censored := numbers("Left-censored", items,
 		`Items that were already in flow when the history begins. Their flow time is unknown, so they are in load and velocity but not in flow time. They become fewer as they leave; an import of older history removes them.`,
 		now("left-censored", `sum by () (`+fact("flowmetrics_items", `quality="left_censored"`)+`)`),
-	).steps(green, step{1, amber})
+	).steps(green, step{1, amber}).decimals(0)
 	violations := numbers("Invariant violations", number,
 		`Windows in which load does not equal entries less exits, or the area under the load curve does not equal the time in flow. Anything but 0 (red) is a bug in the service (alert LittleIdentityBroken): do not use the numbers, report it.`,
 		now("violations", `sum by () (`+fact("flow_invariant_violations by invariant")+`)`),
-	).steps(green, step{1, red})
+	).steps(green, step{1, red}).decimals(0)
 	policy := numbers("Policy", number,
 		`Short hash of the configuration that the numbers were computed under: statuses, types, value streams, targets. When it changes, numbers before and after are computed differently; two at once mean that replicas disagree.`,
 		now("{{policy}}", `max by (policy) (flow_value_stream_info{value_stream=~"$value_stream"})`),

@@ -39,8 +39,8 @@ func (p *panel) day() *panel {
 // history is the number of firing alerts over time.
 func history() *panel {
 	return lines("Alerts over time", number,
-		`How many alerts were firing, by name. Prometheus knows this only since it evaluates the rules; the panels below show the numbers for the time before as well. 0 without a name: none fired.`,
-		q("{{alertname}}", fmt.Sprintf(`sum by (alertname) (max by (alertname, value_stream, source, reason, invariant) (ALERTS{alertstate="firing", alertname=~"%s"})) or 0 * sum by () (%s)`, alerts, fact("flow_value_stream_info")))).
+		`How many alerts were firing, by name. Prometheus knows this only since it evaluates the rules; the panels below show the numbers for the time before as well. None at 0: none fired.`,
+		q("{{alertname}}", fmt.Sprintf(`sum by (alertname) (max by (alertname, value_stream, source, reason, invariant) (ALERTS{alertstate="firing", alertname=~"%s"})) or on () label_replace(0 * sum by () (%s), "alertname", "none", "", "")`, alerts, fact("flow_value_stream_info")))).
 		stacked().decimals(0)
 }
 

@@ -29,7 +29,7 @@ func monthly() page {
 			trend("Predicted flow time against target over time", share, `Predicted flow time as a share of the agreed one; the lines mark the target and 1.25 times the target. It leads flow time by weeks: act on this one.`,
 				ratio(fact("flow_predicted_time_seconds"), fact("flow_time_target_seconds"))).steps(green, step{1, amber}, step{1.25, red})),
 		panels(8, bottlenecks(), trend("Flow time p85 over time", days, `Flow time that 85 % of the items completed in the window did not exceed, drawn where there are at least 5. Compare a line with its own past, and with the target in the scorecard.`,
-			fmt.Sprintf("%s and on (value_stream) %s >= 5", inDays(fact("flow_time_p85_seconds", all, inWindow)), added("flow_time_items", inWindow))).decimals(1)),
+			enough(inDays(fact("flow_time_p85_seconds", all, inWindow)))).decimals(1)),
 		panels(8, worst(), stuckNow()),
 	}
 	return f.build()
@@ -45,7 +45,7 @@ func ratio(a, b string) string { return fmt.Sprintf("%s / on (value_stream) %s",
 // scorecard is the table with one row for each value stream.
 func scorecard() *panel {
 	solid := property{"custom.displayMode", "color-background-solid"}
-	p85, efficiency := inDays(fact("flow_time_p85_seconds", all, inWindow)), fact("flow_efficiency_ratio", all, inWindow)
+	p85, efficiency := enough(inDays(fact("flow_time_p85_seconds", all, inWindow))), enough(fact("flow_efficiency_ratio", all, inWindow))
 	load, velocity := added("flow_load_items"), added("flow_velocity_items", inWindow)
 	var columns []column
 	var queries []query
@@ -78,7 +78,7 @@ func scorecard() *panel {
 	add("velocity_before", "Vel. before", number, 85, before(velocity, "$window"))
 	add("velocity_signal", "Vel. signal", number, 105, velocitySignal(), signalTexts())
 	p := tabular("Scorecard", number,
-		`One row a value stream: the five metrics in the window, in the window before, and the agreed target, with the health (colour: the last 30 days against the target; "no data" is too little data or no target), the signal (arrow: the last complete week, or 14 days of entries and exits, against what chance explains) and the sample size: time and efficiency are of the timed items (Time n), mix and velocity of the completed ones (Velocity = n); below 5 do not read them. Efficiency and velocity have no target. The name leads to the weekly review. Talk about rows with a colour or an arrow only. `+caveat,
+		`One row a value stream: the five metrics in the window, in the window before, and the agreed target, with the health (colour: the last 30 days against the target; "no data" is too little data or no target), the signal (arrow: the last complete week, or 14 days of entries and exits, against what chance explains) and the sample size: time and efficiency are of the timed items (Time n), mix and velocity of the completed ones (Velocity = n); below 5 a cell is empty, and mix and velocity are not to be read. Efficiency and velocity have no target. The name leads to the weekly review. Talk about rows with a colour or an arrow only. `+caveat,
 		columns, queries...)
 	return p.wide(24).decimals(0)
 }

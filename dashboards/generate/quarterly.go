@@ -22,10 +22,10 @@ func quarterly() page {
 		panels(8, weekly13("Flow time, 13 weeks", days, `Weekly median flow time with the limits of its baseline (dashed). Outside the limits something was different; inside it is chance. Choose one value stream to see its limits well.`,
 			inDays(fact("flow_time_week_p50_seconds")), inDays(fact("flow_time_week_lower_limit_seconds")), inDays(fact("flow_time_week_upper_limit_seconds"))).decimals(1),
 			quarters("Flow time p85, five quarters", days, `Flow time that 85 % of the items completed in each window did not exceed. Lower is better; compare a value stream with itself.`,
-				inDays(fact("flow_time_p85_seconds", all, inWindow))).decimals(1)),
+				enough(inDays(fact("flow_time_p85_seconds", all, inWindow)))).decimals(1)),
 		panels(8, weekly13("Flow efficiency, 13 weeks", share, `Share of active time in all time spent in flow inside each week, finished or not. No universal target. `+caveat,
 			fact("flow_efficiency_in_window_ratio", all, `window="7d"`), "", ""),
-			quarters("Flow efficiency, five quarters", share, `Share of active time in the flow time of the items completed in each window. `+caveat, fact("flow_efficiency_ratio", all, inWindow))),
+			quarters("Flow efficiency, five quarters", share, `Share of active time in the flow time of the items completed in each window. `+caveat, enough(fact("flow_efficiency_ratio", all, inWindow)))),
 		panels(8, weekly13("Flow load, 13 weeks", items, `Average items in flow in each week, with the agreed limit (dashed). Averages of separate weeks, for load hangs together from day to day.`,
 			fact("flow_load_average_items", `window="7d"`), "", fact("flow_load_limit_items")).decimals(0),
 			quarters("Flow load, five quarters", items, `Time-weighted average of the items in flow in each window.`, fact("flow_load_average_items", inWindow)).decimals(0)),
@@ -35,7 +35,7 @@ func quarterly() page {
 			quarters("Flow velocity, five quarters", items, `Items completed in each window. Never compare value streams by it.`, added("flow_velocity_items", inWindow)).decimals(0)),
 		panels(8, capacity().wide(8), discarded().wide(8), discardedShare().wide(8)),
 		panels(8, attainmentLong(), quarters("Service level attainment, five quarters", share, `Share of the items completed in each window within the agreed flow time. Below what was agreed in several quarters: the flow time agreed is not the one this system has. Agree another, or change the system.`,
-			fact("flow_time_target_attainment_ratio", inWindow)).most(1)),
+			enough(fact("flow_time_target_attainment_ratio", inWindow))).most(1)),
 	}
 	return f.build()
 }
@@ -75,7 +75,7 @@ func quarters(title, unit, description, expr string) *panel {
 		columns = append(columns, column{field: value(quarter.ref), title: quarter.name, as: []property{colour(quarter.colour)}})
 		queries = append(queries, cells(quarter.ref, before(expr, quarter.ago)))
 	}
-	return columnChart(title, unit, description+` Oldest first, the last bar is now; each covers the chosen window.`, common.StackingModeNone, columns, queries...).decimals(0)
+	return columnChart(title, unit, description+` Oldest first, the last bar is now; each covers the chosen window. Flow time, efficiency and attainment have no bar below 5 items.`, common.StackingModeNone, columns, queries...).decimals(0)
 }
 
 // mixWeeks is the share of each type among the completed items of each week.
@@ -151,7 +151,7 @@ func discardedShare() *panel {
 func attainmentLong() *panel {
 	return lines("Service level attainment", share,
 		`Share of the items completed in the window within the agreed flow time, with the agreed share (dashed), drawn where there are at least 5 items. Neighbouring points share most of their items.`,
-		q("{{value_stream}}", fmt.Sprintf("%s and on (value_stream) %s >= 5", fact("flow_time_target_attainment_ratio", inWindow), added("flow_time_items", inWindow))),
+		q("{{value_stream}}", enough(fact("flow_time_target_attainment_ratio", inWindow))),
 		q("{{value_stream}} agreed", fact("flow_time_target_percentile")+" / 100")).
 		decimals(0).most(1).like(" agreed$", limit(red)...)
 }

@@ -104,6 +104,11 @@ func coloured(expr, measure, sample string) string {
 	return strings.Join(parts, "\nor ")
 }
 
+// enough is the expression where at least 5 items are behind it.
+func enough(expr string) string {
+	return fmt.Sprintf("%s and on (value_stream) %s >= 5", expr, added("flow_time_items", inWindow))
+}
+
 // plain is the expression of a measure without a target, with too little data as
 // label where the sample is under 5.
 func plain(expr, sample string) string {

@@ -85,7 +85,7 @@ func backfill() *panel {
 func requests() *panel {
 	return lines("Requests to trackers", "reqps",
 		`Requests to each tracker by status code, or error where there was no answer. 401 and 403: the token; 429: the tracker's limit, the service waits by itself; 5xx and error: the tracker or the network.`,
-		q("{{source}} {{code}}", `sum by (source, code) (rate(flowmetrics_connector_requests_total[$__rate_interval])) or 0 * sum by (source) (flowmetrics_connector_backfill_progress_ratio)`)).
+		q("{{source}} {{code}}", `sum by (source, code) (rate(flowmetrics_connector_requests_total[$__rate_interval])) or on (source) 0 * sum by (source) (flowmetrics_connector_backfill_progress_ratio)`)).
 		wide(8).like(` (4..|5..|error)$`, colour(red))
 }
 
@@ -101,7 +101,7 @@ func limits() *panel {
 func webhooks() *panel {
 	return lines("Webhook deliveries", "reqps",
 		`Deliveries by result. Unauthorized: the secrets differ. Invalid: not of this tracker. Failed: the log did not take it, the tracker sends it again. None at all is no fault: what a webhook misses the next poll finds.`,
-		q("{{source}} {{result}}", `sum by (source, result) (rate(flowmetrics_webhook_requests_total[$__rate_interval])) or 0 * sum by (source) (flowmetrics_connector_backfill_progress_ratio)`)).
+		q("{{source}} {{result}}", `sum by (source, result) (rate(flowmetrics_webhook_requests_total[$__rate_interval])) or on (source) 0 * sum by (source) (flowmetrics_connector_backfill_progress_ratio)`)).
 		wide(8).like(` (unauthorized|too_large|invalid|failed)$`, colour(red))
 }
 

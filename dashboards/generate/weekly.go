@@ -54,10 +54,10 @@ func headlines() []row {
 	then := []*panel{
 		numbers("Flow time: before, target, signal, sample", days,
 			`The window before, the agreed flow time, whether the median of the last complete week is outside the limits of its baseline (an arrow is a signal, no judgement), and the number of items behind the p85: below 5 it is grey.`,
-			now("before", before(p85, "$window")), now("target", inDays(fact("flow_time_target_seconds"))), now("signal", timeSignal()), now("n", timed)).decimals(1),
+			now("before", before(enough(p85), "$window")), now("target", inDays(fact("flow_time_target_seconds"))), now("signal", timeSignal()), now("n", timed)).decimals(1),
 		numbers("Efficiency: before, in window, sample", share,
 			`The window before; the efficiency of all time spent in flow inside the window by all items, finished or not, which shows stuck work at once; and the number of items behind the completed one. `+caveat,
-			now("before", before(efficiency, "$window")), now("in window", fact("flow_efficiency_in_window_ratio", all, inWindow)), now("n", timed)).decimals(0),
+			now("before", before(enough(efficiency), "$window")), now("in window", fact("flow_efficiency_in_window_ratio", all, inWindow)), now("n", timed)).decimals(0),
 		numbers("Load: before, limit, signal", items,
 			`Load one window ago, the agreed limit, and whether entries and exits of the last 14 days are so uneven that chance does not explain it (at least 10 crossings, p below 0.05).`,
 			now("before", before(load, "$window")), now("limit", fact("flow_load_limit_items")), now("signal", loadSignal())).decimals(0),
