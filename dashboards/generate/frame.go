@@ -53,7 +53,7 @@ func (f frame) build() page {
 		WeekStart: new("monday"), GraphTooltip: new(dashboard.DashboardCursorSyncCrosshair), Refresh: new("5m"), LiveNow: new(false),
 		FiscalYearStartMonth: new(uint8(0)), Time: &dashboard.DashboardDashboardTime{From: f.from, To: "now"},
 		Timepicker:    &dashboard.TimePickerConfig{RefreshIntervals: []string{"1m", "5m", "15m", "1h"}},
-		SchemaVersion: schemaVersion, Version: new(uint32(1)), Templating: f.variables(), Annotations: changes(), Links: f.links(),
+		SchemaVersion: schemaVersion, Version: new(uint32(1)), Templating: f.variables(), Annotations: annotations(), Links: f.links(),
 	}
 	for _, p := range pages {
 		if p.uid == f.uid {
@@ -127,8 +127,9 @@ func (f frame) links() (links []dashboard.DashboardLink) {
 	return links
 }
 
-// changes marks when the policy, under which the numbers are computed, changed.
-func changes() dashboard.AnnotationContainer {
+// annotations are those that people write on a dashboard in Grafana: decisions, and
+// what was changed when.
+func annotations() dashboard.AnnotationContainer {
 	return dashboard.AnnotationContainer{List: []dashboard.AnnotationQuery{{
 		Name: "Annotations & Alerts", BuiltIn: new(1.0), Enable: true, Hide: new(true), IconColor: "rgba(0, 211, 255, 1)", Type: new("dashboard"),
 		Datasource: &common.DataSourceRef{Type: new("grafana"), Uid: new("-- Grafana --")},
