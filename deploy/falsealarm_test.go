@@ -258,7 +258,7 @@ func days(d float64) string {
 // streams, and how soon it tells of an overload: 204 years and 204 overloads, 17
 // for each law.
 func BenchmarkFalseAlarms(b *testing.B) {
-	e := newRuleEngine(reviewerAlerts(b), 4*time.Hour)
+	e := newRuleEngine(reviewerAlerts(b), time.Hour)
 	for b.Loop() {
 		tallies := count(b, e, laws(), 17)
 		fmt.Print(report(e, laws(), tallies))
@@ -270,7 +270,7 @@ func BenchmarkFalseAlarms(b *testing.B) {
 // time. A limit of 1.0 instead of 1.2 times the agreed one would bring a ticket in
 // each of these years, and a probability of 0.9 instead of 0.05 several.
 func TestLoadAlertsOfStableValueStream(t *testing.T) {
-	e := newRuleEngine(reviewerAlerts(t), 4*time.Hour)
+	e := newRuleEngine(reviewerAlerts(t), time.Hour)
 	for _, seed := range []uint64{1, 7} {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()

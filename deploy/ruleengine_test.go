@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -74,14 +75,12 @@ func readAlerts(text []byte) (alerts []shippedAlert, err error) {
 				continue
 			}
 			a := shippedAlert{name: r.Alert, expr: r.Expr, severity: r.Labels["severity"]}
-			for text, d := range map[string]*time.Duration{r.For: &a.hold, r.KeepFiringFor: &a.keep} {
-				if text != "" {
-					parsed, err := model.ParseDuration(text)
-					if err != nil {
-						return nil, fmt.Errorf("read alert %s: %w", r.Alert, err)
-					}
-					*d = time.Duration(parsed)
-				}
+			var err error
+			if a.hold, err = optionalDuration(r.For); err != nil {
+				return nil, fmt.Errorf("read alert %s: %w", r.Alert, err)
+			}
+			if a.keep, err = optionalDuration(r.KeepFiringFor); err != nil {
+				return nil, fmt.Errorf("read alert %s: %w", r.Alert, err)
 			}
 			expr, err := parser.ParseExpr(r.Expr)
 			if err != nil {
@@ -103,6 +102,15 @@ func readAlerts(text []byte) (alerts []shippedAlert, err error) {
 		}
 	}
 	return alerts, nil
+}
+
+// optionalDuration reads a duration of Prometheus; "" is none.
+func optionalDuration(text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	d, err := model.ParseDuration(text)
+	return time.Duration(d), err
 }
 
 // A ruleEngine evaluates alerts over history as Prometheus does over scrapes. It
@@ -328,6 +336,13 @@ func TestReadAlerts(t *testing.T) {
 		if alerts, err := readAlerts([]byte(text)); err == nil {
 			t.Errorf("%s: no error but %v", name, alerts)
 		}
+	}
+	alerts, err := readAlerts([]byte(`groups: [{rules: [
+		{alert: A, expr: "flow_load_items > 1", for: 1d, keep_firing_for: 1d, labels: {audience: reviewer, severity: ticket}},
+		{alert: B, expr: "flow_load_items > 1", labels: {audience: operator}}]}]`))
+	want := shippedAlert{"A", "flow_load_items > 1", 24 * time.Hour, 24 * time.Hour, "ticket", []string{"flow_load_items"}}
+	if err != nil || len(alerts) != 1 || !reflect.DeepEqual(alerts[0], want) {
+		t.Errorf("got %v, %v, want %v", alerts, err, want)
 	}
 	names := map[string]bool{}
 	for _, a := range reviewerAlerts(t) {
