@@ -111,10 +111,21 @@ func (p *Part) WriteBlock(dir string) (name string, err error) {
 	return name, syncDir(dir)
 }
 
+// chunkOverhead is the most that a chunk has on disk besides its data: length,
+// encoding and checksum.
+const chunkOverhead = chunks.MaxChunkLengthFieldSize + chunks.ChunkEncodingSize + 4
+
 // writeChunks writes the chunks of the series into a new directory and returns
 // where they are.
 func writeChunks(dir string, sorted []*partSeries) (metas [][]chunks.Meta, err error) {
-	w, err := chunks.NewWriter(dir)
+	size := int64(chunks.SegmentHeaderSize)
+	for _, s := range sorted {
+		for _, c := range s.chunks {
+			size += int64(len(c.data)) + chunkOverhead
+		}
+	}
+	// The file's space is taken at first: no more of it than there will be.
+	w, err := chunks.NewWriter(dir, chunks.WithSegmentSize(min(size, chunks.DefaultChunkSegmentSize)))
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,7 @@ type HistoryConfig struct {
 type History struct {
 	config   HistoryConfig
 	families []*family[*flow.Snapshot]
+	chosen   []int // the policy's value streams to tell of; nil: all
 }
 
 // NewHistory checks the configuration. It fails with a value stream that the
@@ -46,15 +47,19 @@ func NewHistory(c HistoryConfig) (*History, error) {
 	if c.Step <= 0 || c.Step%time.Millisecond != 0 {
 		return nil, fmt.Errorf("step %v is not a positive number of milliseconds", c.Step)
 	}
+	h := &History{config: c}
 	for _, name := range c.ValueStreams {
-		if c.Policy.ValueStream(name) == nil {
+		i := slices.IndexFunc(c.Policy.ValueStreams, func(v *flow.ValueStream) bool { return v.Name == name })
+		if i < 0 {
 			return nil, fmt.Errorf("no value stream %q in the policy", name)
 		}
+		h.chosen = append(h.chosen, i)
 	}
-	h := &History{config: c}
+	slices.Sort(h.chosen)
+	h.chosen = slices.Compact(h.chosen)
 	for i := range flowFamilies {
 		f := &flowFamilies[i]
-		if len(c.ValueStreams) > 0 && f.labels[0] != byStream[0] {
+		if h.chosen != nil && f.labels[0] != byStream[0] {
 			continue
 		}
 		if c.Metrics == nil || c.Metrics.MatchString(f.name) {
@@ -158,15 +163,13 @@ func (r *recorder) record(s *flow.Snapshot) int {
 
 // selected returns the snapshot with the chosen value streams alone.
 func (h *History) selected(s *flow.Snapshot) *flow.Snapshot {
-	if len(h.config.ValueStreams) == 0 {
+	if h.chosen == nil {
 		return s
 	}
 	only := *s
-	only.ValueStreams = nil
-	for _, m := range s.ValueStreams {
-		if slices.Contains(h.config.ValueStreams, m.ValueStream.Name) {
-			only.ValueStreams = append(only.ValueStreams, m)
-		}
+	only.ValueStreams = make([]*flow.Measures, len(h.chosen))
+	for i, stream := range h.chosen {
+		only.ValueStreams[i] = s.ValueStreams[stream]
 	}
 	return &only
 }

@@ -221,6 +221,9 @@ func TestBlock(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("beside the block: %v %v", entries, err)
 	}
+	if files, err := os.ReadDir(filepath.Join(dir, name, "chunks")); err != nil || len(files) != 1 {
+		t.Errorf("chunks in %v: %v", files, err)
+	}
 }
 
 // TestBlockFails: what cannot be written leaves nothing behind.

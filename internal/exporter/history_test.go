@@ -322,7 +322,7 @@ func TestHistorySelection(t *testing.T) {
 		admit  func(labels.Labels) bool
 	}{
 		"value streams": {
-			HistoryConfig{ValueStreams: []string{"stream-02", "stream-00"}},
+			HistoryConfig{ValueStreams: []string{"stream-02", "stream-00", "stream-02"}},
 			func(ls labels.Labels) bool { v := ls.Get("value_stream"); return v == "stream-00" || v == "stream-02" },
 		},
 		"metrics": {
