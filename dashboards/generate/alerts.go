@@ -22,5 +22,5 @@ func firing(width uint32, matchers string) *panel {
 		},
 		cells("A", fmt.Sprintf("%s or (%s unless on () %s)", is, none, is)),
 	)
-	return p.wide(width)
+	return p.wide(width).link("Leading indicators", "/d/flow-leading?${__url_time_range}&${__all_variables}")
 }

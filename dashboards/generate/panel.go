@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/grafana/grafana-foundation-sdk/go/barchart"
 	"github.com/grafana/grafana-foundation-sdk/go/bargauge"
@@ -349,10 +350,10 @@ func shown(text, colour string, index int32) dashboard.ValueMappingResult {
 	return dashboard.ValueMappingResult{Text: &text, Color: &colour, Index: &index}
 }
 
-// link adds a link to the panel.
+// link adds a link to the panel; other dashboards open in its place.
 func (p *panel) link(title, url string) *panel {
 	p.Links = append(p.Links, dashboard.DashboardLink{
-		Title: title, Type: dashboard.DashboardLinkTypeLink, Url: &url, Tags: []string{}, TargetBlank: true,
+		Title: title, Type: dashboard.DashboardLinkTypeLink, Url: &url, Tags: []string{}, TargetBlank: !strings.HasPrefix(url, "/"),
 	})
 	return p
 }
