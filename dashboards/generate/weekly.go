@@ -87,10 +87,11 @@ func headlines() []row {
 	return []row{panels(4, now1...), panels(4, then...)}
 }
 
-// offMix is the distance of the completed items from the agreed mix.
+// offMix is the distance of the completed items from the agreed mix, in which there
+// is nothing unclassified.
 func offMix() string {
-	return fmt.Sprintf("0.5 * sum by (value_stream) (abs(%s - on (value_stream, item_type) %s))",
-		fact("flow_distribution_ratio by item_type", inWindow), fact("flow_distribution_target_ratio by item_type"))
+	ratio, agreed := fact("flow_distribution_ratio by item_type", inWindow), fact("flow_distribution_target_ratio by item_type")
+	return fmt.Sprintf("0.5 * sum by (value_stream) (abs((%[1]s - on (value_stream, item_type) %[2]s or %[1]s) and on (value_stream) %[2]s))", ratio, agreed)
 }
 
 // stuck are the numbers that the ageing part of the meeting begins with.
