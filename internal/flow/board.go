@@ -62,9 +62,9 @@ func newBoard(p *Policy, l *Ledger) *Board {
 	for _, w := range p.Windows {
 		b.keep = max(b.keep, w.Length)
 	}
-	for place, n := range b.lenses {
+	for _, n := range b.lenses {
 		for _, i := range n.streams {
-			b.streams[i] = newStream(n, place, i)
+			b.streams[i] = newStream(n, i)
 		}
 	}
 	return b

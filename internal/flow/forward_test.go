@@ -44,9 +44,9 @@ func TestBoardGoesForward(t *testing.T) {
 	})
 }
 
-// aYear is a history of sixty weeks in which nearly everything happens, and what
-// there is to know of it.
-func aYear(seed uint64, items int) (*flow.Policy, *flow.Ledger, time.Time) {
+// aYear is a history of sixty weeks in which nearly everything happens, after its
+// policy. The changes are in the order of their items, not of time.
+func aYear(seed uint64, items int) (*flow.Policy, []flow.Change, time.Time) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	begin := time.Date(2025, 1, 6, 0, 0, 0, 0, time.UTC)
 	const length = 60 * 7 * 24 * time.Hour
@@ -65,20 +65,20 @@ func aYear(seed uint64, items int) (*flow.Policy, *flow.Ledger, time.Time) {
 	p.ValueStreams[2].Workflow = other
 	statuses := []string{"Backlog", "Ready", "In Progress", "In Review", "In Progress", "Blocked", "In Progress", "Done"}
 	types := []string{"Story", "Bug", "Story", "Tech Debt"}
-	l := flow.NewLedger()
+	var log []flow.Change
 	for i := range items {
 		at := begin.Add(time.Duration(r.Int64N(int64(length))))
 		c := flow.Change{Source: "jira", Item: fmt.Sprint(i + 1), Container: fmt.Sprintf("P%d", r.IntN(3)), Kind: flow.Created}
 		id := 0
 		add := func(fields ...flow.FieldChange) {
 			c.ID, c.At, c.Fields = fmt.Sprintf("%d:%d", i, id), at, fields
-			l.Add(&c)
+			log = append(log, c)
 			if r.IntN(30) == 0 {
-				l.Add(&c) // again
+				log = append(log, c) // again
 			}
-			if r.IntN(60) == 0 { // and once otherwise, earlier or later
+			if r.IntN(200) == 0 { // and once otherwise, earlier or later
 				c.At = at.Add(time.Duration(r.IntN(9)-6) * day)
-				l.Add(&c)
+				log = append(log, c)
 			}
 			c.Kind = flow.Updated
 			id++
@@ -116,21 +116,47 @@ func aYear(seed uint64, items int) (*flow.Policy, *flow.Ledger, time.Time) {
 				break
 			}
 			add(status(k))
+			if k == len(statuses)-1 && r.IntN(4) == 0 { // reopened, some time later
+				at = at.Add(time.Duration(r.IntN(40)) * day)
+				k = 3
+			}
 		}
 	}
-	return p, l, begin
+	return p, log, begin
+}
+
+func ledgerOf(log []flow.Change) *flow.Ledger {
+	l := flow.NewLedger()
+	for i := range log {
+		l.Add(&log[i])
+	}
+	return l
 }
 
 // TestBoardOverAYear checks a board in a longer history, with weeks, quarters and
-// changes of the clocks.
+// changes of the clocks. Some of the facts come late.
 func TestBoardOverAYear(t *testing.T) {
 	for _, seed := range []uint64{1, 2} {
-		p, l, at := aYear(seed, 250)
-		board := flow.NewBoard(p, l)
+		p, log, at := aYear(seed, 250)
 		r := rand.New(rand.NewPCG(seed, 2))
+		var known, late []flow.Change
+		for _, c := range log {
+			if r.IntN(20) == 0 {
+				late = append(late, c)
+			} else {
+				known = append(known, c)
+			}
+		}
+		r.Shuffle(len(late), func(i, k int) { late[i], late[k] = late[k], late[i] })
+		board, l := flow.NewBoard(p, ledgerOf(known)), ledgerOf(known)
 		end := at.Add(75 * 7 * day)
 		for checked := 0; at.Before(end); {
-			s := board.Snapshot(at, true)
+			if len(late) > 0 && r.IntN(15) == 0 {
+				board.Add(&late[0])
+				l.Add(&late[0])
+				late = late[1:]
+			}
+			s := board.Snapshot(at, checked%3 > 0)
 			if checked%8 == 0 {
 				compareBoard(t, p, l, s)
 			}
@@ -143,10 +169,36 @@ func TestBoardOverAYear(t *testing.T) {
 	}
 }
 
+// TestBoardLearnsOfOldWork checks that the weeks of the signals take in work that
+// was over before any of them: then they are no longer those of a young value
+// stream.
+func TestBoardLearnsOfOldWork(t *testing.T) {
+	p := benchPolicy(1)
+	var log []flow.Change
+	eachBenchChange(200, 1, func(c *flow.Change) {
+		copied := *c
+		copied.Fields = slices.Clone(c.Fields)
+		log = append(log, copied)
+	})
+	young := slices.IndexFunc(log, func(c flow.Change) bool { return c.At.After(benchEnd.Add(-30*day)) && c.Kind == flow.Created })
+	board, l := flow.NewBoard(p, ledgerOf(log[young:])), ledgerOf(log[young:])
+	compareBoard(t, p, l, board.Snapshot(benchEnd, true))
+	for i := range log[:10] {
+		board.Add(&log[i])
+		l.Add(&log[i])
+	}
+	s := board.Snapshot(benchEnd.Add(time.Minute), false)
+	compareBoard(t, p, l, s)
+	if !s.ValueStreams[0].Signals.LoadBaseline.Defined {
+		t.Error("the value stream is as old as the work that was told of, and yet has no baseline of its load")
+	}
+}
+
 // TestBoardsShareALedger measures the parts of a history in several goroutines
 // over one ledger: with the race detector it shows that boards only read it.
 func TestBoardsShareALedger(t *testing.T) {
-	p, l, begin := aYear(3, 250)
+	p, log, begin := aYear(3, 250)
+	l := ledgerOf(log)
 	var group sync.WaitGroup
 	for part := range 4 {
 		group.Go(func() {

@@ -77,7 +77,7 @@ func (g *gauge) measures() *Measures {
 	if len(g.ages) > 0 {
 		m.Load.Oldest = g.ages[len(g.ages)-1]
 	}
-	m.Load.ByStatus = g.statusLoads()
+	m.Load.ByStatus = g.lens.statusLoads(g.queue, g.at)
 	for i := range g.windows {
 		w := &g.windows[i]
 		g.finish(w)
@@ -132,7 +132,7 @@ func (g *gauge) finish(w *windowGauge) {
 	}
 	w.All.percentiles(every)
 	w.LoadEnd = g.load.Items
-	w.Status = g.statusTimes(w.status)
+	w.Status = g.lens.statusTimes(w.status, g.at)
 }
 
 func (t *TypeMeasures) percentiles(flowTimes []time.Duration) {
@@ -180,14 +180,15 @@ func (w *windowGauge) presenceMismatch() bool {
 	return area != w.All.Presence.Plus(w.lost)
 }
 
-func (g *gauge) statusTimes(times map[statusKey]Span) []StatusTime {
+// statusTimes sums up times by what the statuses are called as of an instant.
+func (n *lens) statusTimes(times map[statusKey]Span, t int64) []StatusTime {
 	type row struct {
 		name  string
 		state State
 	}
 	sums := map[row]Span{}
 	for key, spent := range times {
-		r := row{g.lens.statusName(key.source, key.status, g.at), key.state}
+		r := row{n.statusName(key.source, key.status, t), key.state}
 		sums[r] = sums[r].Plus(spent)
 	}
 	list := make([]StatusTime, 0, len(sums))
@@ -200,16 +201,17 @@ func (g *gauge) statusTimes(times map[statusKey]Span) []StatusTime {
 	return list
 }
 
-func (g *gauge) statusLoads() []StatusLoad {
+// statusLoads sums up items likewise.
+func (n *lens) statusLoads(queue map[statusKey]int, t int64) []StatusLoad {
 	var list []StatusLoad
-	for key, n := range g.queue {
-		name := g.lens.statusName(key.source, key.status, g.at)
+	for key, items := range queue {
+		name := n.statusName(key.source, key.status, t)
 		i := slices.IndexFunc(list, func(s StatusLoad) bool { return s.Status == name && s.State == key.state })
 		if i < 0 {
 			i = len(list)
 			list = append(list, StatusLoad{Status: name, State: key.state})
 		}
-		list[i].Items += n
+		list[i].Items += items
 	}
 	slices.SortFunc(list, func(a, b StatusLoad) int {
 		return cmp.Or(strings.Compare(a.Status, b.Status), cmp.Compare(a.State, b.State))

@@ -462,7 +462,7 @@ func (g *gauge) list(s *story, last *segment) {
 	}
 	times := map[statusKey]Span{}
 	s.eachStatus(g.at, func(key statusKey, spent time.Duration) { times[key] = times[key].Add(spent) })
-	row.StatusTime = g.statusTimes(times)
+	row.StatusTime = g.lens.statusTimes(times, g.at)
 	g.rows = append(g.rows, row)
 }
 
