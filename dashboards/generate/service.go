@@ -158,7 +158,7 @@ func quality() *panel {
 // coverage is the share of completed items that are timed.
 func coverage() *panel {
 	return lines("Coverage", share,
-		`Share of the items completed in the window whose start is known, by value stream. Below 90 % (amber line) ask why, below 70 % (red line) do not decide by flow time.`,
+		`Share of the items completed in the window whose start is known, by value stream. Below the upper line (90 %) ask why, below the lower one (70 %) do not decide by flow time.`,
 		q("{{value_stream}}", fmt.Sprintf("%s / (%s > 0)", added("flow_time_items", inWindow), added("flow_velocity_items", inWindow)))).
 		wide(8).steps(red, step{0.7, amber}, step{0.9, green}).decimals(0).most(1)
 }
