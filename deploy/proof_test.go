@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -97,6 +98,9 @@ func TestProof(t *testing.T) {
 		t.Logf("%d questions", len(c.asked))
 	})
 	t.Run("every rule has data", w.testRules)
+	t.Run("headlines are what is measured", w.testHeadlines)
+	t.Run("loaded and scraped are one", w.testSeam)
+	t.Run("mistakes are found", w.testMutations)
 	t.Run("blocks hold what was written", w.testBlocks)
 }
 
@@ -125,6 +129,43 @@ func (w *world) testRules(t *testing.T) {
 	}
 	if kinds["recording"] < 5 || kinds["alerting"] < 14 {
 		t.Errorf("rules: %v", kinds)
+	}
+}
+
+// testMutations makes one mistake at a time in a dashboard, which the check that
+// the shipped ones have passed has to report.
+func (w *world) testMutations(t *testing.T) {
+	for _, m := range [...]struct{ file, old, mistake, want string }{
+		{"weekly-operating-review.json", `flow_load_oldest_age_seconds`, `flow_load_oldest_seconds`, "no data"},
+		{"weekly-operating-review.json", `measure=\"flow_time\"`, `measure=\"time\"`, "no series"},
+		{"weekly-operating-review.json", `item_type=\"all\"`, `type=\"all\"`, "no data"},
+		{"weekly-operating-review.json", `window=\"$window\"`, `window=\"$interval\"`, "$interval is no variable"},
+		{"weekly-operating-review.json", `label_values(flow_velocity_items, window)`, `label_values(flow_velocity_items, windows)`, "variable window: no values"},
+		{"monthly-portfolio-review.json", `sort_desc(`, `sort_desc((`, "parse error"},
+		{"quarterly-review.json", `offset 52w`, `offset 152w`, "no data"},
+		{"quarterly-review.json", `{value_stream=~\"$value_stream\"`, `{value_stream=\"$value_stream\"`, "no data"},
+		{"leading-indicators.json", `flow_net_flow_p_value`, `flow_net_flow_p`, "no series"},
+		{"leading-indicators.json", `"now-30d"`, `"now-5y"`, "nothing in the first half of the range"},
+		{"service-health.json", `flowmetrics_log_bytes`, `flowmetrics_log_size_bytes`, "no data"},
+		{"service-health.json", `$__rate_interval`, `500ms`, "no data"},
+	} {
+		text, err := os.ReadFile("../dashboards/" + m.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), m.old) {
+			t.Errorf("%s has no %s to make a mistake in", m.file, m.old)
+			continue
+		}
+		d, err := parseDashboard(m.file, strings.ReplaceAll(string(text), m.old, m.mistake))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newChecker(w.prometheus, w.now, scrapeInterval)
+		c.dashboard(t, d)
+		if !slices.ContainsFunc(c.problems, func(p string) bool { return strings.Contains(p, m.want) }) {
+			t.Errorf("%s instead of %s in %s is not found: %q", m.mistake, m.old, m.file, c.problems)
+		}
 	}
 }
 
