@@ -15,9 +15,9 @@ import (
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
 
-// A measured is what `flowmetrics measure` prints of a value stream as far as
+// figures are what `flowmetrics measure` prints of a value stream as far as
 // headlines show it.
-type measured struct {
+type figures struct {
 	Name string
 	Load struct {
 		Items      float64
@@ -42,7 +42,7 @@ type measured struct {
 // A reading is what a headline can be about: a value stream at an instant and one
 // window before it, and what was agreed.
 type reading struct {
-	now, before measured
+	now, before figures
 	window      string
 	agreed      flow.Targets
 }
@@ -135,10 +135,10 @@ func (w *world) testHeadlines(t *testing.T) {
 	}
 	changes := filepath.Join(t.TempDir(), "changes.jsonl")
 	write(t, changes, flowmetrics(t, "changes", "--url", w.demo.URL))
-	measure := func(at time.Time) (all []measured) {
+	measure := func(at time.Time) (all []figures) {
 		text := flowmetrics(t, "measure", "--config", w.config, "--changes", changes, "--at", at.Format(time.RFC3339))
 		if err := json.Unmarshal([]byte(text), &struct {
-			Streams *[]measured `json:"value_streams"`
+			Streams *[]figures `json:"value_streams"`
 		}{&all}); err != nil {
 			t.Fatal(err)
 		}
