@@ -123,6 +123,9 @@ func (j *historyJournal) save() error {
 	if err == nil {
 		err = os.Rename(j.path+".new", j.path)
 	}
+	if err == nil {
+		err = syncFolder(filepath.Dir(j.path))
+	}
 	if err != nil {
 		return fmt.Errorf("write journal of a history: %w", err)
 	}
@@ -277,4 +280,13 @@ func writeFile(path string, write func(*os.File) error) error {
 		return errors.Join(err, os.Remove(path))
 	}
 	return nil
+}
+
+// syncFolder sees that what was renamed in a folder is on the disk.
+func syncFolder(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
