@@ -1,8 +1,11 @@
 package deploy
 
 import (
+	"flag"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -23,6 +26,8 @@ const (
 	never      = -1
 	caughtIn   = 21 * 24 * time.Hour
 )
+
+var update = flag.Bool("update", false, "write what the benchmark measures into the runbooks")
 
 // policy is that of a simulated value stream.
 func (s *simulation) policy() *flow.Policy {
@@ -197,10 +202,11 @@ func count(t testing.TB, e *ruleEngine, all []law, perLaw int) map[law]*tally {
 	return tallies
 }
 
-// sum puts tallies together.
-func sum(tallies []*tally) *tally {
+// sum puts the tallies of laws together.
+func sum(laws []law, tallies map[law]*tally) *tally {
 	all := newTally()
-	for _, t := range tallies {
+	for _, l := range laws {
+		t := tallies[l]
 		all.years += t.years
 		all.begun += t.begun
 		all.skipped += t.skipped
@@ -212,56 +218,84 @@ func sum(tallies []*tally) *tally {
 	return all
 }
 
-// report is the tables of the runbooks.
+// report is what was counted, by alert, and of the load alerts by law.
 func report(e *ruleEngine, laws []law, tallies map[law]*tally) string {
 	var b strings.Builder
-	var each []*tally
-	for _, l := range laws {
-		each = append(each, tallies[l])
-	}
-	all := sum(each)
-	fmt.Fprintf(&b, "\n%d stable stream-years, %d overloads of 30 %% (%d more began while a load alert fired)\n\n", all.years, all.begun, all.skipped)
-	fmt.Fprintf(&b, "| alert | false a year | 95 %% interval | caught in 21 days | 95 %% interval | median days |\n| --- | --- | --- | --- | --- | --- |\n")
+	all := sum(laws, tallies)
+	fmt.Fprintf(&b, "\n%d stable years, %d overloads; %d more, that began while a load alert fired, are left out\n\n", all.years, all.begun, all.skipped)
+	b.WriteString("| alert | false a year | 95 % interval | caught in 21 days | 95 % interval | median days |\n| --- | --- | --- | --- | --- | --- |\n")
 	for _, name := range names(e) {
-		mean, half := all.rate(name)
-		share, low, high, median := all.caught(name)
-		fmt.Fprintf(&b, "| %s | %.2f | %.2f to %.2f | %.0f %% | %.0f to %.0f %% | %s |\n",
-			name, mean, max(0, mean-half), mean+half, 100*share, 100*low, 100*high, days(median))
+		fmt.Fprintf(&b, "| %s | %s |\n", name, all.row(name))
 	}
-	b.WriteString("\n| value streams |")
-	for _, name := range append(loadAlerts, anyLoad) {
-		fmt.Fprintf(&b, " %s |", name)
-	}
-	b.WriteString(" median days |\n| --- |" + strings.Repeat(" --- |", len(loadAlerts)+2) + "\n")
-	for _, l := range laws {
-		t := tallies[l]
-		fmt.Fprintf(&b, "| %v |", l)
-		for _, name := range append(loadAlerts, anyLoad) {
-			mean, _ := t.rate(name)
-			share, _, _, _ := t.caught(name)
-			fmt.Fprintf(&b, " %.2f, %.0f %% |", mean, 100*share)
-		}
-		_, _, _, median := t.caught(anyLoad)
-		fmt.Fprintf(&b, " %s |\n", days(median))
+	for _, name := range append(loadAlerts[:len(loadAlerts):len(loadAlerts)], anyLoad) {
+		b.WriteString("\n" + name + "\n\n" + byLaw(name, laws, tallies))
 	}
 	return b.String()
 }
 
-func days(d float64) string {
-	if math.IsInf(d, 1) {
-		return fmt.Sprintf("over %d", loudWeeks*7)
+// byLaw is the table of an alert's runbook.
+func byLaw(alert string, laws []law, tallies map[law]*tally) string {
+	var b strings.Builder
+	b.WriteString("| value streams | false a year | 95 % interval | caught in 21 days | 95 % interval | median days |\n| --- | --- | --- | --- | --- | --- |\n")
+	for _, l := range laws {
+		fmt.Fprintf(&b, "| %v | %s |\n", l, tallies[l].row(alert))
 	}
-	return fmt.Sprintf("%.0f", d)
+	fmt.Fprintf(&b, "| all | %s |\n", sum(laws, tallies).row(alert))
+	return b.String()
+}
+
+// row is an alert's line of a table.
+func (t *tally) row(alert string) string {
+	mean, half := t.rate(alert)
+	share, low, high, median := t.caught(alert)
+	days := fmt.Sprintf("%.0f", median)
+	if math.IsInf(median, 1) {
+		days = fmt.Sprintf("over %d", loudWeeks*7)
+	}
+	return fmt.Sprintf("%.2f | %.2f to %.2f | %.0f %% | %.0f to %.0f %% | %s",
+		mean, max(0, mean-half), mean+half, 100*share, 100*low, 100*high, days)
 }
 
 // BenchmarkFalseAlarms measures how often each alert is wrong in stable value
 // streams, and how soon it tells of an overload: 204 years and 204 overloads, 17
-// for each law.
+// for each law. With -update the figures of the load alerts are written into their
+// runbooks.
 func BenchmarkFalseAlarms(b *testing.B) {
 	e := newRuleEngine(reviewerAlerts(b), time.Hour)
 	for b.Loop() {
 		tallies := count(b, e, laws(), 17)
 		fmt.Print(report(e, laws(), tallies))
+		for _, name := range append(loadAlerts[:len(loadAlerts):len(loadAlerts)], anyLoad) {
+			mean, _ := sum(laws(), tallies).rate(name)
+			share, _, _, _ := sum(laws(), tallies).caught(name)
+			unit := strings.ReplaceAll(name, " ", "")
+			b.ReportMetric(mean, unit+"-false/year")
+			b.ReportMetric(share, unit+"-caught")
+		}
+		if *update {
+			for _, name := range loadAlerts {
+				writeMeasured(b, name, byLaw(name, laws(), tallies)+"\nAll three load alerts together:\n\n"+byLaw(anyLoad, laws(), tallies))
+			}
+		}
+	}
+}
+
+// writeMeasured puts a text between the marks of a runbook.
+func writeMeasured(t testing.TB, alert, text string) {
+	t.Helper()
+	file := filepath.Join("runbooks", alert+".md")
+	page, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, begins := strings.Cut(string(page), "<!-- measured -->\n")
+	_, after, ends := strings.Cut(rest, "<!-- /measured -->\n")
+	if !begins || !ends {
+		t.Fatalf("%s has no place for figures", file)
+	}
+	page = []byte(before + "<!-- measured -->\n" + text + "<!-- /measured -->\n" + after)
+	if err := os.WriteFile(file, page, 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 
