@@ -259,7 +259,7 @@ func (t *tally) row(alert string) string {
 // BenchmarkFalseAlarms measures how often each alert is wrong in stable value
 // streams, and how soon it tells of an overload: 204 years and 204 overloads, 17
 // for each law. With -update the figures of the load alerts are written into their
-// runbooks.
+// runbooks (go test ./deploy -run '^$' -bench FalseAlarms -benchtime 1x -update).
 func BenchmarkFalseAlarms(b *testing.B) {
 	e := newRuleEngine(reviewerAlerts(b), time.Hour)
 	for b.Loop() {
@@ -300,8 +300,8 @@ func writeMeasured(t testing.TB, alert, text string) {
 }
 
 // TestLoadAlertsOfStableValueStream: years in which work in flow stays where it was
-// agreed bring no ticket about load, and every load alert tells of an overload in
-// time. A limit of 1.0 instead of 1.2 times the agreed one would bring a ticket in
+// agreed bring no ticket about load, and every load alert tells of the overload
+// that follows within two weeks, as these do. A limit of 1.0 instead of 1.2 times the agreed one would bring a ticket in
 // each of these years, and a probability of 0.9 instead of 0.05 several.
 func TestLoadAlertsOfStableValueStream(t *testing.T) {
 	e := newRuleEngine(reviewerAlerts(t), time.Hour)
@@ -323,8 +323,8 @@ func TestLoadAlertsOfStableValueStream(t *testing.T) {
 				t.Fatalf("a load alert fires before the overload, or %v", err)
 			}
 			for _, name := range loadAlerts {
-				if d, fires := after[name]; !fires || d > caughtIn {
-					t.Errorf("%s fires %v after the beginning of an overload (%v), want within %v", name, d, fires, caughtIn)
+				if d, fires := after[name]; !fires || d > 14*24*time.Hour {
+					t.Errorf("%s fires %v after the beginning of an overload (ever: %v), want two weeks at most", name, d, fires)
 				}
 			}
 		})
