@@ -156,6 +156,7 @@ func TestRoutes(t *testing.T) {
 // TestInhibition sees on a real Alertmanager what holds back what, as the reasons
 // come and go. All other alerts fire all the time.
 func TestInhibition(t *testing.T) {
+	t.Parallel()
 	a := startAlertmanager(t, alertmanagerFile)
 	reasons := map[string][]notice{}
 	var always []notice

@@ -77,6 +77,7 @@ func adapted(t *testing.T, dir, file string, change ...string) string {
 // demo is scraped by a real Prometheus, which computes each rule and tells a real
 // Alertmanager, which tells the receivers.
 func TestDelivery(t *testing.T) {
+	t.Parallel()
 	in := &inbox{got: map[string][]string{}}
 	receivers := httptest.NewServer(in)
 	t.Cleanup(receivers.Close)
@@ -124,6 +125,15 @@ func TestDelivery(t *testing.T) {
 	})
 	for _, r := range readRules(t, recordedFile) {
 		eventually(t, r.Record+" has data", func() bool { return len(p.query(t, r.Record, time.Now())) > 0 })
+	}
+
+	// What runbooks ask Prometheus has an answer, unless it is about what should not be.
+	for _, r := range readRules(t, alertsFile) {
+		for _, query := range queriesOf(readPage(t, r.Alert)) {
+			if !strings.HasSuffix(query, "> 0") {
+				eventually(t, r.Alert+".md: an answer to "+query, func() bool { return len(p.query(t, query, time.Now())) > 0 })
+			}
+		}
 	}
 
 	// A week that was reviewed needs an alert of its own: the demo is as it is.

@@ -83,6 +83,7 @@ func TestRulesAreValid(t *testing.T) {
 // TestRulesDo runs the unit tests of the rules: each alert fires with the very
 // words, does not fire just under its threshold or too early, and recovers.
 func TestRulesDo(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("prometheus/tests/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no tests of the rules: %v", err)

@@ -106,12 +106,11 @@ func TestRunbooks(t *testing.T) {
 				t.Errorf("%s.md names %s, which is not exported", r.Alert, m[1])
 			}
 		}
-		queries := asked.FindStringSubmatch(text)
-		if queries == nil {
+		queries := queriesOf(text)
+		if len(queries) == 0 {
 			t.Errorf("%s.md has nothing to ask Prometheus", r.Alert)
-			continue
 		}
-		for line := range strings.Lines(queries[1]) {
+		for _, line := range queries {
 			expr, err := parser.ParseExpr(line)
 			if err != nil {
 				t.Errorf("%s.md: %v in %s", r.Alert, err, line)
@@ -129,6 +128,14 @@ func TestRunbooks(t *testing.T) {
 	for page := range pages {
 		t.Errorf("%s.md is of no alert", page)
 	}
+}
+
+// queriesOf returns what a page asks Prometheus.
+func queriesOf(text string) (queries []string) {
+	for _, block := range asked.FindAllStringSubmatch(text, -1) {
+		queries = append(queries, strings.Split(strings.TrimSpace(block[1]), "\n")...)
+	}
+	return queries
 }
 
 // checkLinks sees that the relative links of a page lead somewhere.
