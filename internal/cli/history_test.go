@@ -10,7 +10,8 @@ import (
 // old.
 func TestSafeEnd(t *testing.T) {
 	midnight := time.Date(2026, 6, 29, 0, 0, 0, 0, time.UTC)
-	for now := midnight; now.Before(midnight.Add(24 * time.Hour)); now = now.Add(7 * time.Minute) {
+	for past := time.Duration(0); past < 24*time.Hour; past += 7 * time.Minute {
+		now := midnight.Add(past)
 		end := safeEnd(now)
 		age := now.Sub(end)
 		if end.Minute() != 0 || end.Hour()%2 != 0 || age < 3*time.Hour || age >= 5*time.Hour {
