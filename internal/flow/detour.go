@@ -1,9 +1,6 @@
 package flow
 
-import (
-	"slices"
-	"sort"
-)
+import "slices"
 
 // A detour is a board for a stretch of time in which the facts are others than
 // later: the second of two conflicting changes is dated before the first, which
@@ -66,27 +63,4 @@ func (t *told) before(l *Ledger, at int64) (duplicates, conflicts int) {
 func (t *told) contested(l *Ledger, at int64) bool {
 	t.update(l)
 	return slices.ContainsFunc(t.stretches, func(s [2]int64) bool { return s[0] < at && at <= s[1] })
-}
-
-// A namingClock tells when to ask anew what statuses are called.
-type namingClock struct {
-	version  int     // of the names
-	renames  int     // Ledger.renames as of which instants are
-	instants []int64 // at which a name changes, ascending
-	passed   int     // how many of them
-	known    bool
-}
-
-// update reports whether facts were added that may change names of any instant.
-func (n *namingClock) update(l *Ledger, at int64) (renamed bool) {
-	renamed = !n.known || n.renames != l.renames
-	if renamed {
-		n.known, n.renames, n.instants = true, l.renames, l.namingInstants()
-	}
-	passed := sort.Search(len(n.instants), func(i int) bool { return n.instants[i] >= at })
-	if renamed || passed != n.passed {
-		n.passed = passed
-		n.version++
-	}
-	return renamed
 }

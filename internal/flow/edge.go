@@ -11,7 +11,7 @@ type edge struct {
 	from      int64
 	mark, end int // the first mark and the first end that are not before it
 
-	// In flow just before it, by place, with the sum of their ages.
+	// How many were in flow just before it, by place, and the sum of their ages.
 	before [numPlaces]int
 	ages   slope
 
@@ -25,7 +25,7 @@ type edge struct {
 	detailed  bool
 	flowTimes [NumTypes + 1]ordered[time.Duration] // by type, and all
 	status    map[statusKey]Span
-	changed   bool // what the ends add to
+	changed   bool // since refresh, by ends that came or went
 }
 
 func newEdge(w Window, detailed bool) edge {

@@ -111,17 +111,20 @@ func (l *Ledger) noteName(named *naming, f *fact) {
 	if n.all == nil && n.name == named.name && n.since <= f.at {
 		return // as nearly always
 	}
-	l.renames++
 	switch {
 	case n.all != nil:
 		a := nameFact{f.at, l.sequence(f), f.id, named.name}
 		i := sort.Search(len(n.all), func(i int) bool { return l.compareNames(&n.all[i], &a) > 0 })
 		n.all = slices.Insert(n.all, i, a)
+		if i > 0 && n.all[i-1].name == a.name {
+			return // called so already
+		}
 	case n.name == named.name, n.name == "":
 		n.name, n.since = named.name, f.at
 	default:
 		n.all = l.namingFacts(named.id)
 	}
+	l.renames++
 }
 
 // namingFacts collects every fact that gives a status id a name.
@@ -184,4 +187,27 @@ func (l *Ledger) compareNames(a, b *nameFact) int {
 		return compare(a.seq, b.seq)
 	}
 	return l.compareIDs(a.id, b.id)
+}
+
+// A namingClock tells when to ask anew what statuses are called.
+type namingClock struct {
+	version  int     // of the names
+	renames  int     // Ledger.renames as of which instants are
+	instants []int64 // at which a name changes, ascending
+	passed   int     // how many of them
+	known    bool
+}
+
+// update reports whether facts were added that may change names of any instant.
+func (n *namingClock) update(l *Ledger, at int64) (renamed bool) {
+	renamed = !n.known || n.renames != l.renames
+	if renamed {
+		n.known, n.renames, n.instants = true, l.renames, l.namingInstants()
+	}
+	passed := sort.Search(len(n.instants), func(i int) bool { return n.instants[i] >= at })
+	if renamed || passed != n.passed {
+		n.passed = passed
+		n.version++
+	}
+	return renamed
 }

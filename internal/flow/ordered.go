@@ -39,6 +39,7 @@ func (o *ordered[T]) update() bool {
 	}
 	o.tail = append(o.tail[:0], o.list[first:]...)
 	o.list = o.list[:first]
+	o.list = slices.Grow(o.list, len(o.tail)+len(o.in))
 	tail, in, out := o.tail, o.in, o.out
 	for len(tail)+len(in) > 0 {
 		var v T

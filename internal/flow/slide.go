@@ -33,12 +33,12 @@ type stream struct {
 	was    track     // of an item before ...
 	is     track     // ... and after it was folded
 	latest *Measures // nil: to be measured
-	names  int       // the board's naming as of which statuses are called
+	names  int       // the version of the names that statuses are called by
 
 	edges   []edge // those of the policy's windows first
 	listed  int
 	marks   ordered[mark] // since the horizon
-	horizon int64         // the beginning of the longest span
+	horizon int64         // the beginning of the longest of the edges' spans
 	// The weeks of the signals reach further back, but need no more than these.
 	ends     ordered[end]
 	entries  ordered[int64]
@@ -99,7 +99,7 @@ func (s *stream) span(length time.Duration) *edge {
 func (s *stream) replace(old, new *timeline) {
 	s.counted = false
 	s.latest = nil
-	if old == nil && new.over(s.farthest) {
+	if old == nil && new.over(s.farthest) { // as most of a long history
 		s.writer.trace(new, nil)
 		s.weekly = false
 		return
@@ -121,7 +121,7 @@ func (s *stream) replace(old, new *timeline) {
 	was, is := s.was.marks[same:], s.is.marks[same:]
 	s.entries.out = s.enter(s.entries.out, was)
 	s.entries.in = s.enter(s.entries.in, is)
-	// Who was there before the horizon and is no more makes no difference.
+	// Who came and went before the horizon makes no difference to any edge.
 	if !s.was.past(s.horizon) || !s.is.past(s.horizon) {
 		s.marks.out = append(s.marks.out, was...)
 		s.marks.in = append(s.marks.in, is...)

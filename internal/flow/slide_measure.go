@@ -39,11 +39,12 @@ func (s *stream) measure(at int64) *Measures {
 	for i := range m.Windows {
 		w, e := &m.Windows[i], &s.edges[i]
 		e.measure(w, at, m.Load.Items)
+		// I8, of three records of what happened that share nothing: the load at
+		// the end is that of the open items, at the start and the presence that of
+		// the moves, and what lies between is drawn by the entries and exits.
 		if w.LoadEnd-w.LoadStart != total(w.Entered[:])-total(w.Exited[:]) {
-			m.LoadMismatch++ // I8
+			m.LoadMismatch++
 		}
-		// The area under the load curve, drawn by the entries and exits, against
-		// the presence, which is that of the moves.
 		area := product(w.LoadStart, int64(e.length)).Plus(e.gained.value(at)).minus(e.lost.value(at))
 		if area != w.All.Presence {
 			m.PresenceMismatch++
