@@ -173,7 +173,7 @@ func TestInhibition(t *testing.T) {
 		case "UnmappedStatus", "FlowConnectorStalled":
 			always = append(always, noticesOf(&r, "source", "jira", "github")...)
 		case "FlowChangesRejected":
-			always = append(always, noticesOf(&r, "reason", "time")...)
+			always = append(always, noticesOf(&r, "reason", "bad_time")...)
 		default:
 			if r.Labels["audience"] != "reviewer" {
 				t.Fatalf("nothing is said here of %s", r.Alert)

@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"os"
@@ -32,6 +31,7 @@ var (
 	heading    = regexp.MustCompile(`(?m)^## (.+)$`)
 	metricName = regexp.MustCompile(`(?:^|[^.\w])(flow(?:metrics)?_[a-z0-9_]+)`)
 	asked      = regexp.MustCompile("(?s)```promql\n(.*?)```")
+	emphasis   = regexp.MustCompile(`(?:^|[^*])\*([^*]+)\*(?:[^*]|$)`)
 	pageLink   = regexp.MustCompile(`\]\(([^)]+)\)`)
 )
 
@@ -55,6 +55,14 @@ func TestRunbooks(t *testing.T) {
 	}
 	for _, file := range files {
 		pages[strings.TrimSuffix(filepath.Base(file), ".md")] = true
+	}
+	titles := []string{"in flow", "finished"} // these two are emphasised for what they mean
+	for _, d := range readDashboards(t) {
+		name := strings.ReplaceAll(strings.TrimSuffix(d.file, ".json"), "-", " ")
+		titles = append(titles, strings.ToUpper(name[:1])+name[1:])
+		for _, p := range d.Panels {
+			titles = append(titles, p.Title)
+		}
 	}
 	index := readPage(t, "README")
 	checkLinks(t, "README", index)
@@ -101,6 +109,11 @@ func TestRunbooks(t *testing.T) {
 				t.Errorf("%s.md: section %d is empty", r.Alert, i)
 			}
 		}
+		for _, m := range emphasis.FindAllStringSubmatch(withoutQueries(text), -1) {
+			if name := strings.Join(strings.Fields(m[1]), " "); !slices.Contains(titles, name) {
+				t.Errorf("%s.md names %q, which is neither a dashboard nor a panel", r.Alert, name)
+			}
+		}
 		for _, m := range metricName.FindAllStringSubmatch(text, -1) {
 			if _, known := metrics[m[1]]; !known {
 				t.Errorf("%s.md names %s, which is not exported", r.Alert, m[1])
@@ -129,6 +142,9 @@ func TestRunbooks(t *testing.T) {
 		t.Errorf("%s.md is of no alert", page)
 	}
 }
+
+// withoutQueries returns a page without what it asks Prometheus.
+func withoutQueries(text string) string { return asked.ReplaceAllString(text, "") }
 
 // queriesOf returns what a page asks Prometheus.
 func queriesOf(text string) (queries []string) {
@@ -161,23 +177,8 @@ func checkLinks(t *testing.T, page, text string) {
 // TestAlertsLeadToDashboards sees that the dashboard of each alert exists, and has
 // the variable that the link sets.
 func TestAlertsLeadToDashboards(t *testing.T) {
-	files, err := filepath.Glob("../dashboards/*.json")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no dashboards: %v", err)
-	}
 	variables := map[string][]string{} // by uid
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var d struct {
-			UID        string
-			Templating struct{ List []struct{ Name string } }
-		}
-		if err := json.Unmarshal(text, &d); err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
+	for _, d := range readDashboards(t) {
 		variables[d.UID] = []string{}
 		for _, v := range d.Templating.List {
 			variables[d.UID] = append(variables[d.UID], v.Name)
