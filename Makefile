@@ -14,8 +14,7 @@ PROMETHEUS := $(CURDIR)/.cache/prometheus
 OCTOKIT    := $(CURDIR)/.cache/octokit
 
 # The generator of the dashboards is a module of its own, which ./... leaves out.
-GENERATOR    := dashboards/generate
-IN_GENERATOR := $(if $(wildcard $(GENERATOR)/go.mod),cd $(GENERATOR) &&,: no $(GENERATOR):)
+IN_GENERATOR := cd dashboards/generate &&
 
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
