@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strconv"
+	"testing"
 	"time"
 
 	"github.com/flowmetrics/flowmetrics/internal/flow"
@@ -412,4 +414,53 @@ func (s *simulation) tell(w *work, kind flow.Kind, fields ...flow.FieldChange) {
 		ID: item + "." + strconv.Itoa(w.facts), Source: "simulation", Container: "TEAM", Item: item,
 		At: s.now, Sequence: int64(w.facts), Kind: kind, Fields: fields,
 	})
+}
+
+// TestSimulation: simulated value streams are what they are said to be. They are
+// stable: over some years as many items leave as enter, and about as many as the
+// law says. In an overload 30 % more enter than leave, a little more for those that
+// are reopened. And the program sees the load that the simulation knows of.
+func TestSimulation(t *testing.T) {
+	const years, weeks = 3, runInWeeks + quietWeeks
+	for _, l := range laws() {
+		t.Run(l.String(), func(t *testing.T) {
+			t.Parallel()
+			var stable, over crossed
+			for seed := range uint64(years) {
+				stable.add(t, simulate(l, seed, weeks, never))
+				over.add(t, simulate(l, seed, weeks, runInWeeks))
+			}
+			if perWeek := stable.entered / years / quietWeeks; math.Abs(perWeek-l.rate) > 0.15*l.rate {
+				t.Errorf("%g items a week enter, want about %g", perWeek, l.rate)
+			}
+			if ratio := stable.entered / stable.left; math.Abs(ratio-1) > 0.05 {
+				t.Errorf("for each item that leaves %g enter", ratio)
+			}
+			if ratio := over.entered / over.left; math.Abs(ratio-overload) > 0.15 {
+				t.Errorf("in an overload %g items enter for each that leaves", ratio)
+			}
+			a, b := simulate(l, 1, runInWeeks, never), simulate(l, 1, runInWeeks, never)
+			if !reflect.DeepEqual(a.changes, b.changes) {
+				t.Error("the same seed gives another history")
+			}
+		})
+	}
+}
+
+// crossed is what happened in years after the run-in, as the program sees it.
+type crossed struct{ entered, left float64 }
+
+func (c *crossed) add(t *testing.T, s *simulation) {
+	p := s.policy()
+	p.Windows = []flow.Window{{Name: "year", Length: quietWeeks * 7 * 24 * time.Hour}}
+	m := flow.Measure(p, s.ledger(), week(s.tick/weekTicks), flow.Options{}).ValueStreams[0]
+	for _, n := range m.Windows[0].Entered {
+		c.entered += float64(n)
+	}
+	for _, n := range m.Windows[0].Exited {
+		c.left += float64(n)
+	}
+	if m.Load.Items != s.flowing {
+		t.Errorf("the program sees %d items in flow, the simulation %d", m.Load.Items, s.flowing)
+	}
 }
