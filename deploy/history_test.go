@@ -344,8 +344,27 @@ func TestHistoryByRemoteWrite(t *testing.T) {
 	flowmetrics(t, arguments...)
 	p.holds(t, server, samples) // the same samples again are no more samples
 	// The first of three parts was sent when the command was killed.
-	if all := gate.passed() - twice; all < 20 || twice >= 21+all {
+	all := gate.passed() - twice
+	if all < 20 || twice >= 21+all {
 		t.Errorf("%d requests in two runs of one history, and %d in one run", twice, all)
+	}
+
+	// Interrupted, it knows of each request that was taken.
+	if err := os.Remove(state); err != nil {
+		t.Fatal(err)
+	}
+	before := gate.passed()
+	gate.stopAfter(20)
+	interrupted := start(t, exec.Command(program(t), arguments...))
+	gate.await(t)
+	interrupted.stop(t)
+	gate.open()
+	if said, _ := interrupted.output.text(); interrupted.err == nil || !strings.Contains(string(said), "1 of 3 parts finished; the same command goes on from there") {
+		t.Errorf("interrupted, it ends with %v: %s", interrupted.err, said)
+	}
+	flowmetrics(t, arguments...)
+	if sent := gate.passed() - before; sent != all+1 {
+		t.Errorf("%d requests where one of %d was interrupted", sent, all)
 	}
 }
 
@@ -375,11 +394,11 @@ func newGate(t testing.TB, server string) *gate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gate{waiting: make(chan struct{}), opened: make(chan struct{})}
+	g := &gate{}
 	proxy := httputil.NewSingleHostReverseProxy(to)
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !g.pass() {
-			<-g.opened
+		if closed := g.pass(); closed != nil {
+			<-closed
 			return // nobody waits for the answer any more
 		}
 		proxy.ServeHTTP(w, r)
@@ -392,7 +411,8 @@ func newGate(t testing.TB, server string) *gate {
 	return g
 }
 
-func (g *gate) pass() bool {
+// pass counts a request, and returns what one that is to wait waits for.
+func (g *gate) pass() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.stop > 0 && g.n >= g.stop {
@@ -400,16 +420,18 @@ func (g *gate) pass() bool {
 			close(g.waiting)
 		}
 		g.n++ // one that waits counts, as one that is sent twice
-		return false
+		return g.opened
 	}
 	g.n++
-	return true
+	return nil
 }
 
+// stopAfter lets so many more requests pass.
 func (g *gate) stopAfter(n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.stop = n
+	g.stop = g.n + n
+	g.waiting, g.opened = make(chan struct{}), make(chan struct{})
 }
 
 func (g *gate) await(t testing.TB) {
