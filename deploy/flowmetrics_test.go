@@ -74,6 +74,14 @@ type service struct {
 // arguments name one, and waits until it is ready.
 func serve(t testing.TB, command string, args ...string) *service {
 	t.Helper()
+	s := launch(t, command, args...)
+	s.awaitReady(t, s.URL+"/-/ready")
+	return s
+}
+
+// launch is serve without waiting for more than that it listens.
+func launch(t testing.TB, command string, args ...string) *service {
+	t.Helper()
 	if !slices.Contains(args, "--listen") {
 		args = append(slices.Clone(args), "--listen", "127.0.0.1:0")
 	}
@@ -82,7 +90,6 @@ func serve(t testing.TB, command string, args ...string) *service {
 	s := &service{process: start(t, cmd)}
 	s.Address = s.await(t, `msg=listening page=http://([^/]+)/`)
 	s.URL = "http://" + s.Address
-	s.awaitReady(t, s.URL+"/-/ready")
 	return s
 }
 

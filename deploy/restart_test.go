@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +43,9 @@ value_streams: [{name: payments, workflow: default, include: [{source: tickets, 
 		if i < 6 {
 			moved(&log, fmt.Sprint("story", i), "In Progress", "Done", began.Add(48*time.Hour))
 		}
+	}
+	for i := range 20_000 { // which take a while to be read again
+		fmt.Fprintf(&log, `{"id":"noise%[1]d","source":"tickets","container":"OPS","item":"noise%[1]d","at":%[2]q,"kind":"CREATED"}`+"\n", i, began.Format(time.RFC3339))
 	}
 	log.WriteString("no change\n")
 	write(t, file, log.String())
@@ -97,7 +102,18 @@ value_streams: [{name: payments, workflow: default, include: [{source: tickets, 
 		`flowmetrics_log_changes_total{}`:              7,
 		`flowmetrics_log_rejected_total{malformed}`:    1,
 	}
-	serve(t, "serve", append(args, "--listen", first.Address)...)
+	second := launch(t, "serve", append(args, "--listen", first.Address)...)
+	eventually(t, "the second service is ready", func() bool {
+		for line := range strings.Lines(second.get(t, "/metrics")) {
+			if number, is := strings.CutPrefix(line, "flowmetrics_log_changes_total "); is {
+				if n, err := strconv.ParseFloat(strings.TrimSpace(number), 64); err != nil || n < before["flowmetrics_log_changes_total{}"] {
+					t.Errorf("while the log is being read, its changes are %s", number)
+				}
+			}
+		}
+		status, _, err := get(t.Context(), second.URL+"/-/ready")
+		return err == nil && status == http.StatusOK
+	})
 	var risen map[string]float64
 	defer func() {
 		if d := diff.Diff(want, risen); d != "" {

@@ -235,7 +235,7 @@ func (a *App) service() exporter.Service {
 	out := exporter.Service{
 		Webhooks: a.webhooks.Counts(),
 
-		Log: exporter.Log{Changes: status.Changes, Rejected: status.Rejected, Bytes: a.logBytes.Load()},
+		Log: exporter.Log{Counting: !status.CaughtUp, Changes: status.Changes, Rejected: status.Rejected, Bytes: a.logBytes.Load()},
 		Processor: exporter.Processor{
 			Pending: status.Pending, SnapshotAt: status.SnapshotAt, SnapshotDuration: status.SnapshotDuration,
 		},

@@ -35,6 +35,10 @@ type SourceStatus struct {
 
 // Log is the state of the event log.
 type Log struct {
+	// Counting says that the log is still being read from its beginning. There
+	// are no samples of the counts until it has been: to a scraper they would be
+	// counters that begin anew, and count everything twice.
+	Counting bool
 	Changes  uint64                 // changes in the log
 	Rejected map[flow.Reason]uint64 // rejected changes and batches by reason
 	Bytes    uint64                 // size on disk
@@ -131,13 +135,16 @@ var serviceFamilies = []family[*scrape]{
 	},
 	{
 		name: "flowmetrics_log_changes_total", kind: counter,
-		help: "Changes in the event log.",
-		from: func(s *scrape, out *samples) { out.add(float64(s.service.Log.Changes)) },
+		help: "Changes in the event log. No sample while it is being read after a start.",
+		from: func(s *scrape, out *samples) { out.optional(float64(s.service.Log.Changes), !s.service.Log.Counting) },
 	},
 	{
 		name: "flowmetrics_log_rejected_total", kind: counter, labels: []string{"reason"},
-		help: "Changes and batches that were rejected as unusable, by reason.",
+		help: "Changes and batches that were rejected as unusable, by reason. No sample while the log is being read after a start.",
 		from: func(s *scrape, out *samples) {
+			if s.service.Log.Counting {
+				return
+			}
 			counts := maps.Clone(s.service.Log.Rejected)
 			if counts == nil {
 				counts = map[flow.Reason]uint64{}

@@ -306,14 +306,15 @@ type Status struct {
 
 // Status tells how the processor is doing.
 func (p *Processor) Status() Status {
-	p.mu.RLock()
-	s := Status{Position: p.position, Measured: p.measured, Pending: p.pending, Changes: p.changes, Rejected: maps.Clone(p.rejected)}
-	p.mu.RUnlock()
-	select {
+	caughtUp := false
+	select { // before the counts are looked at, so that they are whole where it is true
 	case <-p.caughtUp:
-		s.CaughtUp = true
+		caughtUp = true
 	default:
 	}
+	p.mu.RLock()
+	s := Status{CaughtUp: caughtUp, Position: p.position, Measured: p.measured, Pending: p.pending, Changes: p.changes, Rejected: maps.Clone(p.rejected)}
+	p.mu.RUnlock()
 	if last := p.latest.Load(); last != nil {
 		s.SnapshotAt, s.SnapshotDuration = last.At, time.Duration(p.duration.Load())
 	}
