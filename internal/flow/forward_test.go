@@ -3,6 +3,7 @@ package flow_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -20,6 +21,9 @@ import (
 func TestBoardGoesForward(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		policy, by := drawPolicy(t), pick(t, "stretched by", 1, 1, 5, 25)
+		for _, v := range policy.ValueStreams {
+			v.Targets.Load, v.Targets.Percentile = pick(t, "load", 0, 1, 1, 2), 85
+		}
 		log := slices.Clone(drawLog(t))
 		for i := range log {
 			log[i].At = stretch(log[i].At, by)
@@ -192,6 +196,86 @@ func TestBoardLearnsOfOldWork(t *testing.T) {
 	if !s.ValueStreams[0].Signals.LoadBaseline.Defined {
 		t.Error("the value stream is as old as the work that was told of, and yet has no baseline of its load")
 	}
+}
+
+// TestBoardThroughConflicts checks a board where several changes contradict others
+// that are dated later, so that for a while they are the facts.
+func TestBoardThroughConflicts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		policy, log := drawPolicy(t), drawFacts(t)
+		if len(log) == 0 {
+			return
+		}
+		for range rapid.IntRange(1, 8).Draw(t, "contradictions") {
+			c := pick(t, "contradicted", log...)
+			c.At, c.Fields = drawInstant(t, "other at"), drawFields(t, []string{"a/8", "b/9"})
+			log = append(log, c)
+		}
+		log = rapid.Permutation(log).Draw(t, "order")
+		board, l := flow.NewBoard(policy, ledgerOf(log)), ledgerOf(log)
+		for at := grid(-1); !at.After(grid(ticks + 1)); at = at.Add(tick) {
+			compareBoard(t, policy, l, board.Snapshot(at.Add(1), true))
+		}
+	})
+}
+
+// TestBoardKeepsTheEvidence checks that an item that another one is evidence for
+// keeps it: its facts alone, long after its end, would tell of another life.
+func TestBoardKeepsTheEvidence(t *testing.T) {
+	p := benchPolicy(1)
+	p.ValueStreams[0].Include = []flow.Include{{Containers: []string{"P"}}}
+	p.ValueStreams[0].Workflow.StartSignals = []string{flow.SignalPullRequest}
+	change := func(item string, days int, kind flow.Kind, field flow.Field, to flow.Value) flow.Change {
+		return flow.Change{
+			ID: fmt.Sprint(item, ":", days), Source: "s", Container: "P", Item: item, Kind: kind,
+			At: benchEnd.Add(time.Duration(days) * day), Fields: []flow.FieldChange{{Field: field, To: to}},
+		}
+	}
+	log := []flow.Change{
+		change("1", 0, flow.Created, flow.FieldState, flow.Value{Name: "open"}),
+		change("2", 1, flow.Created, flow.FieldPullRequest, flow.Value{ID: "7", Name: "opened"}),
+		change("2", 2, flow.Updated, flow.FieldAlias, flow.Value{ID: "s/1"}),
+		change("1", 9, flow.Updated, flow.FieldState, flow.Value{Name: "closed"}),
+		change("1", 400, flow.Updated, flow.FieldState, flow.Value{Name: "open"}),
+		change("2", 401, flow.Updated, flow.FieldAlias, flow.Value{}),
+	}
+	for known := range log {
+		board, l := flow.NewBoard(p, ledgerOf(log[:known])), ledgerOf(log[:known])
+		late := log[known:]
+		for at := benchEnd; at.Before(benchEnd.Add(420 * day)); at = at.Add(3 * day) {
+			for len(late) > 0 && late[0].At.Before(at) {
+				board.Add(&late[0])
+				l.Add(&late[0])
+				late = late[1:]
+			}
+			compareBoard(t, p, l, board.Snapshot(at, true))
+		}
+	}
+}
+
+// TestBoardForgets checks that a board does not hold the timelines of what ended
+// before any window, while time goes on.
+func TestBoardForgets(t *testing.T) {
+	const items = 20_000
+	p, l := benchPolicy(5), benchLedger(items, 5)
+	used := func() float64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	before := used()
+	board := flow.NewBoard(p, l)
+	for at := benchEnd.Add(-730 * day); !at.After(benchEnd); at = at.Add(10 * day) {
+		board.Snapshot(at, true)
+	}
+	if bytes := (used() - before) / items; bytes > 400 {
+		t.Errorf("a board holds %.0f bytes an item, want at most 400", bytes)
+	} else {
+		t.Logf("%.0f bytes an item", bytes)
+	}
+	runtime.KeepAlive(l)
+	runtime.KeepAlive(board)
 }
 
 // TestBoardsShareALedger measures the parts of a history in several goroutines
