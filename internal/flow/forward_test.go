@@ -219,6 +219,29 @@ func TestBoardThroughConflicts(t *testing.T) {
 	})
 }
 
+// TestBoardCallsStatusesByTheirNames checks that facts of one value stream that
+// rename a status, now or in the past, rename it in the others (R24).
+func TestBoardCallsStatusesByTheirNames(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p, l, at := benchPolicy(2), flow.NewLedger(), grid(ticks)
+		for _, v := range p.ValueStreams {
+			v.Workflow.StatusByID = map[string]flow.State{"1": flow.Active, "2": flow.Done}
+		}
+		board := flow.NewBoard(p, flow.NewLedger())
+		for i := range rapid.IntRange(2, 20).Draw(t, "changes") {
+			item := rapid.IntRange(0, 3).Draw(t, "item")
+			c := flow.Change{
+				ID: fmt.Sprint(i), Source: "jira", Item: fmt.Sprint(item), Container: fmt.Sprintf("P%d", item%2), At: drawInstant(t, "at"), Kind: flow.Created,
+				Fields: []flow.FieldChange{{Field: flow.FieldStatus, To: flow.Value{ID: pick(t, "status", "1", "1", "2"), Name: pick(t, "name", "Doing", "Doing", "Making", "")}}},
+			}
+			board.Add(&c)
+			l.Add(&c)
+			at = at.Add(pick(t, "later", 0, time.Second, tick))
+			compareBoard(t, p, l, board.Snapshot(at, false))
+		}
+	})
+}
+
 // TestBoardKeepsTheEvidence checks that an item that another one is evidence for
 // keeps it: its facts alone, long after its end, would tell of another life.
 func TestBoardKeepsTheEvidence(t *testing.T) {
