@@ -2,6 +2,7 @@ package flow
 
 import (
 	"cmp"
+	"math"
 	"math/bits"
 	"slices"
 )
@@ -11,6 +12,7 @@ import (
 // values cost one sort and a single one a search.
 type ordered[T any] struct {
 	compare func(a, b T) int // 0 only for values that are interchangeable
+	at      func(v T) int64  // optional: what they are ordered by first
 	list    []T              // ascending, as of the last update
 	in, out []T              // since then
 	tail    []T              // kept for its memory
@@ -28,7 +30,7 @@ func (o *ordered[T]) update() bool {
 	if len(o.in) == 0 && len(o.out) == 0 {
 		return false
 	}
-	slices.SortFunc(o.in, o.compare)
+	o.in = o.sorted(o.in)
 	slices.SortFunc(o.out, o.compare)
 	first := len(o.list)
 	for _, changes := range [...][]T{o.in, o.out} {
@@ -64,6 +66,42 @@ func (o *ordered[T]) update() bool {
 	clear(o.tail) // what is gone must not be held
 	o.tail, o.in, o.out = emptied(o.tail), emptied(o.in), emptied(o.out)
 	return true
+}
+
+// sorted sorts values. Many of them, as there are when a board is built, come to
+// as many shares of the time that they cover first: each has few to compare.
+func (o *ordered[T]) sorted(values []T) []T {
+	if o.at == nil || len(values) < 1024 {
+		slices.SortFunc(values, o.compare)
+		return values
+	}
+	first, last := int64(math.MaxInt64), int64(math.MinInt64)
+	for _, v := range values {
+		first, last = min(first, o.at(v)), max(last, o.at(v))
+	}
+	scale := float64(len(values)-1) / max(1, float64(last)-float64(first))
+	share := func(v T) int { return int((float64(o.at(v)) - float64(first)) * scale) } // ascends with at
+	ends := make([]int, len(values)+1)
+	for _, v := range values {
+		ends[share(v)+1]++
+	}
+	for i := range values {
+		ends[i+1] += ends[i]
+	}
+	list := make([]T, len(values))
+	for _, v := range values { // ends are those of the shares before it, until it is full
+		i := share(v)
+		list[ends[i]] = v
+		ends[i]++
+	}
+	begin := 0
+	for _, end := range ends[:len(values)] {
+		if end-begin > 1 {
+			slices.SortFunc(list[begin:end], o.compare)
+		}
+		begin = end
+	}
+	return list
 }
 
 // emptied keeps a list's memory for the next time, unless it was a big one.

@@ -71,6 +71,7 @@ func newStream(n *lens, index int) *stream {
 	s.writer = gauge{value: s.value, stream: index, lens: n}
 	s.eraser = s.writer
 	s.marks.compare, s.ends.compare, s.entries.compare = compareMarks, compareEnds, compareInstants
+	s.marks.at = func(m mark) int64 { return m.at }
 	s.load.bases.compare, s.load.last.compare = compareInstants, compareInstants
 	s.load.queue = map[statusKey]int{}
 	for _, w := range n.policy.Windows {
