@@ -15,6 +15,7 @@ import (
 // examples of the command's help, and the commands of the section History of
 // README.md. Each block of commands has to leave Prometheus with the history.
 func TestDocumentedHistory(t *testing.T) {
+	t.Parallel()
 	help := flowmetrics(t, "history", "--help")
 	_, examples, _ := strings.Cut(help, "\nExamples:\n")
 	examples, _, _ = strings.Cut(examples, "\nFlags:\n")
@@ -75,8 +76,8 @@ func indented(text string) (blocks []string) {
 func follow(t *testing.T, commands string) {
 	p := makePast(t)
 	dir := filepath.Dir(p.config)
-	for _, folder := range []string{"bin", "prometheus"} {
-		if err := os.Mkdir(filepath.Join(dir, folder), 0o755); err != nil {
+	for _, folder := range []string{"bin", "prometheus/metrics2"} {
+		if err := os.MkdirAll(filepath.Join(dir, folder), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -86,8 +87,8 @@ func follow(t *testing.T, commands string) {
 		}
 	}
 	live := serve(t, "serve", "--config", p.config, "--data-dir", filepath.Join(dir, "flowmetrics-data"))
-	data, remote := filepath.Join(dir, "prometheus"), strings.Contains(commands, "127.0.0.1:9090")
-	typed := strings.NewReplacer("127.0.0.1:9797", live.Address, "/var/lib/prometheus/metrics2", data, "sudo ", "",
+	data, remote := filepath.Join(dir, "prometheus", "metrics2"), strings.Contains(commands, "127.0.0.1:9090")
+	typed := strings.NewReplacer("127.0.0.1:9797", live.Address, "/var/lib/prometheus/", filepath.Dir(data)+"/", "sudo ", "",
 		"2026-01-01", p.to.AddDate(0, 0, -4).Format(time.DateOnly)).Replace(commands)
 	if strings.Contains(typed, "--data-dir ") {
 		live.stop(t) // it has the folder for itself

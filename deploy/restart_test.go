@@ -25,6 +25,7 @@ const durable = `{__name__=~"flow_items_.+_total|flow_time_seconds_(bucket|count
 // again for the same one: no counter begins anew, none counts twice, and what
 // happened meanwhile is counted once.
 func TestRestart(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	dir := t.TempDir()
 	file := filepath.Join(dir, "changes.jsonl")
 	config := filepath.Join(dir, "flow.yaml")
@@ -52,7 +53,7 @@ value_streams: [{name: payments, workflow: default, include: [{source: tickets, 
 
 	args := []string{"--config", config, "--data-dir", filepath.Join(dir, "data")}
 	first := serve(t, "serve", args...)
-	p := startPrometheus(t, "", "global: {scrape_interval: 250ms, scrape_timeout: 250ms}\n"+
+	p := startPrometheus(t, "", "global: {scrape_interval: 500ms, scrape_timeout: 500ms}\n"+
 		"scrape_configs: [{job_name: flowmetrics, static_configs: [{targets: ['"+first.Address+"']}]}]\n")
 	start := time.Now()
 	eventually(t, "the first service is scraped", func() bool {
