@@ -100,6 +100,12 @@ func (f frame) variables() dashboard.DashboardDashboardTemplating {
 	}
 	streams := labels("value_stream", "Value stream", "The value streams that are shown.", "flow_velocity_items")
 	streams.Multi, streams.IncludeAll, streams.AllValue = new(true), new(true), new(".+")
+	if f.uid != "flow-weekly" {
+		// Newer releases choose the first where nothing is said, older ones all of them.
+		streams.Current = &dashboard.VariableOption{
+			Selected: new(true), Text: dashboard.StringOrArrayOfString{ArrayOfString: []string{"All"}}, Value: dashboard.StringOrArrayOfString{ArrayOfString: []string{"$__all"}},
+		}
+	}
 	window := labels("window", "Window", "The time back from now over which completed work is counted.", "flow_velocity_items")
 	window.Sort = new(dashboard.VariableSortNumericalAsc)
 	chosen := dashboard.StringOrArrayOfString{String: &f.window}

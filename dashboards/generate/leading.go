@@ -85,8 +85,8 @@ func starving() *panel {
 }
 
 func overAge() *panel {
-	return each(`Items in flow older than the agreed flow time, and the threshold: twice the number that a stable process would have anyway, but at least 3 items. Above for 24 hours: ticket. Decide about each of them: finish, split or drop.`,
-		items, fact("flow_load_over_target_items"), fmt.Sprintf("clamp_min(2 * %s, 3)", fact("flow_load_over_target_expected_items"))).
+	return each(`Items in flow older than the agreed flow time, and the threshold: twice the number that a stable process would have anyway. Above it, with 3 items or more, for 24 hours: ticket. Decide about each of them: finish, split or drop.`,
+		items, fact("flow_load_over_target_items"), fmt.Sprintf("clamp_min(2 * %s, 2.99)", fact("flow_load_over_target_expected_items"))).
 		decimals(0).alert("OverAgeShare")
 }
 
@@ -97,7 +97,7 @@ func neglectedWork() *panel {
 }
 
 func throughput() *panel {
-	return each(`Items completed in the last complete week, and the lower limit of the baseline: below it is not chance. Review: find out what was different in that week. Without a limit: fewer than six weeks to learn from.`,
+	return each(`Items completed in the last complete week, and the lower limit of the baseline: below it is not chance. Review: find out what was different in that week. Held back while a source is read for the first time. Without a limit: fewer than six weeks to learn from.`,
 		items, fact("flow_velocity_week_items"), fact("flow_velocity_week_lower_limit_items")).
 		decimals(0).alert("ThroughputSignal")
 }
@@ -117,16 +117,16 @@ func violations() *panel {
 
 func unmapped() *panel {
 	return lines("", items,
-		`Items in a status that no rule maps, by source. Any within an hour, for 15 minutes: ticket. Their state is that of before, so times and loads may be wrong: add the status to the configuration.`,
-		q("{{source}}", `max by (source) (flowmetrics_unmapped_status_items)`)).
+		`Items in a status that no rule maps, the most in an hour, by source. Any for 15 minutes: ticket. Their state is that of before, so times and loads may be wrong: add the status to the configuration.`,
+		q("{{source}}", `max by (source) (max_over_time(flowmetrics_unmapped_status_items[1h]))`)).
 		steps(green, step{1, red}).decimals(0).alert("UnmappedStatus")
 }
 
 func stale() *panel {
 	return lines("", seconds,
-		`Time since the numbers were computed, and since each source was last read to its end. Over 30 minutes for 15 minutes: page. All other alerts of value streams are held back meanwhile, for they would speak of old numbers.`,
+		`Time since the numbers were computed, and since each source was last read to its end; of one that never was, how far it is behind. Over 30 minutes for 15 minutes: page. A first read that gets on is not stale. All other alerts of value streams are held back meanwhile, for they would speak of old numbers.`,
 		q("numbers", `time() - min by () (last_over_time(flowmetrics_processor_snapshot_timestamp_seconds[40m]))`),
-		q("{{source}}", `time() - max by (source) (last_over_time(flowmetrics_connector_last_success_timestamp_seconds[40m]))`)).
+		q("{{source}}", `time() - max by (source) (last_over_time(flowmetrics_connector_last_success_timestamp_seconds[40m])) or max by (source) (last_over_time(flowmetrics_connector_lag_seconds[40m]))`)).
 		steps(green, step{1800, red}).decimals(0).named("numbers", colour(blue)).alert("FlowDataStale")
 }
 
@@ -140,14 +140,14 @@ func stalled() *panel {
 }
 
 func rejected() *panel {
-	return lines("", "suffix: changes",
+	return lines("", "suffix:changes",
 		`Changes and batches of the last hour that could not be used, by reason. Any: ticket. They are missing from the numbers: GET /api/v1/rejected of the service shows them. The counter is recounted from the log at a start, hence the comparison with the highest value of the hour before.`,
 		q("{{reason}}", `max by (reason) (max_over_time(flowmetrics_log_rejected_total[1h])) - max by (reason) (max_over_time(flowmetrics_log_rejected_total[1h] offset 1h)) or 0 * max by (reason) (max_over_time(flowmetrics_log_rejected_total[1h]))`)).
 		bars().steps(green, step{1, red}).decimals(0).alert("FlowChangesRejected")
 }
 
 func absent() *panel {
-	p := lines("", "suffix: value streams",
+	p := lines("", "suffix:value streams",
 		`Value streams that have flow metrics. None for 10 minutes: page. The service is not running, cannot be scraped or has no value stream; then neither dashboards nor alerts say anything.`,
 		q("value streams", `count by () (`+added("flow_load_items")+`)`)).
 		decimals(0).alert("FlowMetricsAbsent").named("value streams", colour(blue))

@@ -53,32 +53,34 @@ func scorecard() *panel {
 		columns = append(columns, column{value(ref), title, unit, width, as})
 		queries = append(queries, cells(ref, expr))
 	}
-	columns = append(columns, column{field: "value_stream", title: "Value stream", width: 130, as: []property{
+	columns = append(columns, column{field: "value_stream", title: "Value stream", width: 104, as: []property{
 		{"links", []map[string]any{{"title": "Weekly review", "url": toWeekly}}},
 	}})
+	// All of it is to be seen without scrolling on a screen of 1440 pixels, hence the
+	// short titles.
 	decimal := property{"decimals", 1}
-	add("time", "Flow time p85", days, 100, p85, decimal)
-	add("time_before", "Time before", days, 90, before(p85, "$window"), decimal)
-	add("time_target", "Time target", days, 90, inDays(fact("flow_time_target_seconds")), decimal)
-	add("time_health", "Time health", number, 85, health("flow_time"), solid, healthTexts())
-	add("time_signal", "Time signal", number, 105, timeSignal(), signalTexts())
-	add("timed", "Time n", number, 65, added("flow_time_items", inWindow))
-	add("efficiency", "Efficiency", share, 85, efficiency)
-	add("efficiency_before", "Eff. before", share, 85, before(efficiency, "$window"))
-	add("load", "Load", number, 60, load)
-	add("load_before", "Load before", number, 90, before(load, "$window"))
-	add("load_limit", "Load limit", number, 80, fact("flow_load_limit_items"))
-	add("load_health", "Load health", number, 85, health("load"), solid, healthTexts())
-	add("load_signal", "Load signal", number, 105, loadSignal(), signalTexts())
-	add("mix", "Off the mix", share, 85, offMix())
-	add("mix_before", "Mix before", share, 85, before(offMix(), "$window"))
-	add("mix_target", "Mix within", share, 85, "0.10 + 0 * "+fact("flow_value_stream_info"))
-	add("mix_health", "Mix health", number, 85, health("distribution"), solid, healthTexts())
-	add("velocity", "Velocity = n", number, 90, velocity)
-	add("velocity_before", "Vel. before", number, 85, before(velocity, "$window"))
-	add("velocity_signal", "Vel. signal", number, 105, velocitySignal(), signalTexts())
+	add("time", "Time p85", days, 72, p85, decimal)
+	add("time_before", "Time was", days, 70, before(p85, "$window"), decimal)
+	add("time_target", "Target", days, 58, inDays(fact("flow_time_target_seconds")), decimal)
+	add("time_health", "Time ok?", number, 68, health("flow_time"), solid, healthTexts())
+	add("time_signal", "Time ▲▼", number, 66, timeSignal(), arrows())
+	add("timed", "Time n", number, 55, added("flow_time_items", inWindow))
+	add("efficiency", "Efficiency", share, 74, efficiency)
+	add("efficiency_before", "Eff. was", share, 64, before(efficiency, "$window"))
+	add("load", "Load", number, 48, load)
+	add("load_before", "Load was", number, 70, before(load, "$window"))
+	add("load_limit", "Limit", number, 48, fact("flow_load_limit_items"))
+	add("load_health", "Load ok?", number, 68, health("load"), solid, healthTexts())
+	add("load_signal", "Load ▲▼", number, 66, loadSignal(), arrows())
+	add("mix", "Off mix", share, 62, offMix())
+	add("mix_before", "Mix was", share, 64, before(offMix(), "$window"))
+	add("mix_target", "Within", share, 56, "0.10 + 0 * "+fact("flow_value_stream_info"))
+	add("mix_health", "Mix ok?", number, 66, health("distribution"), solid, healthTexts())
+	add("velocity", "Velocity", number, 66, velocity)
+	add("velocity_before", "Vel. was", number, 64, before(velocity, "$window"))
+	add("velocity_signal", "Vel. ▲▼", number, 64, velocitySignal(), arrows())
 	p := tabular("Scorecard", number,
-		`One row a value stream: the five metrics in the window, in the window before, and the agreed target, with the health (colour: the last 30 days against the target; "no data" is too little data or no target), the signal (arrow: the last complete week, or 14 days of entries and exits, against what chance explains) and the sample size: time and efficiency are of the timed items (Time n), mix and velocity of the completed ones (Velocity = n); below 5 a cell is empty, and mix and velocity are not to be read. Efficiency and velocity have no target. The name leads to the weekly review. Talk about rows with a colour or an arrow only. `+caveat,
+		`One row a value stream: the five metrics in the window, in the window before ("was"), and what is agreed (target, limit, within). "ok?" is the colour: the last 30 days against what is agreed; "no data" is too little of it, or nothing agreed. ▲▼ is the signal: the last complete week, or 14 days of entries and exits, is higher or lower than chance explains, "–" it is not, "?" too little data. Time n counts the items behind time and efficiency, velocity those behind the mix; below 5 a time or an efficiency is empty, and mix and velocity are not to be read. Efficiency and velocity have no target. The name leads to the weekly review. Talk only about rows with a colour or an arrow. `+caveat,
 		columns, queries...)
 	return p.wide(24).decimals(0)
 }

@@ -29,10 +29,11 @@ const (
 	yellow = "yellow"
 )
 
-// Units. Grafana's own units of time turn 18 days into 2.57 weeks.
+// Units. Grafana's own units of time turn 18 days into 2.57 weeks. It puts a space
+// before a suffix itself.
 const (
-	days    = "suffix: d"
-	items   = "suffix: items"
+	days    = "suffix:d"
+	items   = "suffix:items"
 	share   = "percentunit"
 	seconds = "s"
 	number  = "none"

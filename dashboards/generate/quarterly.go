@@ -6,12 +6,8 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/common"
 )
 
-// monday is how long ago the last Monday was at the points of a query with a step
-// of a week, which are on Thursdays.
-const monday = "3d"
-
-// mondays says when the points of the panels over 13 weeks are.
-const mondays = ` Each point is the week to a Monday 00:00 UTC.`
+// inWeek says where the points of the panels over 13 weeks are.
+const inWeek = ` Each point stands in the middle of its week.`
 
 // quarterly is the dashboard of the quarterly review.
 func quarterly() page {
@@ -20,18 +16,18 @@ func quarterly() page {
 		`A quarter here is the window up to now, and the windows before it 13 weeks apart. Colours compare with the agreed target, grey means too little data. Times are those of the browser.`}
 	f.rows = []row{
 		panels(8, weekly13("Flow time, 13 weeks", days, `Weekly median flow time with the limits of its baseline (dashed). Outside the limits something was different; inside it is chance. Choose one value stream to see its limits well.`,
-			inDays(fact("flow_time_week_p50_seconds")), inDays(fact("flow_time_week_lower_limit_seconds")), inDays(fact("flow_time_week_upper_limit_seconds"))).decimals(1),
+			calendarWeek(inDays(fact("flow_time_week_p50_seconds"))), calendarWeek(inDays(fact("flow_time_week_lower_limit_seconds"))), calendarWeek(inDays(fact("flow_time_week_upper_limit_seconds")))).decimals(1),
 			quarters("Flow time p85, five quarters", days, `Flow time that 85 % of the items completed in each window did not exceed. Lower is better; compare a value stream with itself.`,
 				enough(inDays(fact("flow_time_p85_seconds", all, inWindow)))).decimals(1)),
 		panels(8, weekly13("Flow efficiency, 13 weeks", share, `Share of active time in all time spent in flow inside each week, finished or not. No universal target. `+caveat,
-			fact("flow_efficiency_in_window_ratio", all, `window="7d"`), "", ""),
+			week(fact("flow_efficiency_in_window_ratio", all, `window="7d"`)), "", ""),
 			quarters("Flow efficiency, five quarters", share, `Share of active time in the flow time of the items completed in each window. `+caveat, enough(fact("flow_efficiency_ratio", all, inWindow)))),
 		panels(8, weekly13("Flow load, 13 weeks", items, `Average items in flow in each week, with the agreed limit (dashed). Averages of separate weeks, for load hangs together from day to day.`,
-			fact("flow_load_average_items", `window="7d"`), "", fact("flow_load_limit_items")).decimals(0),
+			week(fact("flow_load_average_items", `window="7d"`)), "", week(fact("flow_load_limit_items"))).decimals(0),
 			quarters("Flow load, five quarters", items, `Time-weighted average of the items in flow in each window.`, fact("flow_load_average_items", inWindow)).decimals(0)),
 		panels(8, mixWeeks(), mixQuarters()),
 		panels(8, weekly13("Flow velocity, 13 weeks", items, `Items completed in each calendar week, with the limits of the baseline (dashed), the 13 weeks before the quarter. A signal in the last quarter is a reason to fix a new baseline and to say why. Never compare value streams by it.`,
-			fact("flow_velocity_week_items"), fact("flow_velocity_week_lower_limit_items"), fact("flow_velocity_week_upper_limit_items")).decimals(0),
+			calendarWeek(fact("flow_velocity_week_items")), calendarWeek(fact("flow_velocity_week_lower_limit_items")), calendarWeek(fact("flow_velocity_week_upper_limit_items"))).decimals(0),
 			quarters("Flow velocity, five quarters", items, `Items completed in each window. Never compare value streams by it.`, added("flow_velocity_items", inWindow)).decimals(0)),
 		panels(8, capacity().wide(8), discarded().wide(8), discardedShare().wide(8)),
 		panels(8, attainmentLong(), quarters("Service level attainment, five quarters", share, `Share of the items completed in each window within the agreed flow time. Below what was agreed in several quarters: the flow time agreed is not the one this system has. Agree another, or change the system.`,
@@ -42,17 +38,17 @@ func quarterly() page {
 
 // weekly13 is a point a week over the last 13 weeks, with limits where given.
 func weekly13(title, unit, description, expr, lower, upper string) *panel {
-	queries := []query{q("{{value_stream}}", before(expr, monday))}
+	queries := []query{q("{{value_stream}}", expr)}
 	for _, l := range []struct{ name, expr string }{{"lower limit", lower}, {"upper limit", upper}} {
 		if l.expr != "" {
 			name := l.name
 			if lower == "" {
 				name = "limit"
 			}
-			queries = append(queries, q("{{value_stream}} "+name, before(l.expr, monday)))
+			queries = append(queries, q("{{value_stream}} "+name, l.expr))
 		}
 	}
-	p := lines(title, unit, description+mondays, queries...).step("1w").decimals(0)
+	p := lines(title, unit, description+inWeek, queries...).step("1w").decimals(0)
 	if len(queries) > 1 {
 		p.like(" limit$", limit("text")...)
 	}
@@ -80,8 +76,8 @@ func quarters(title, unit, description, expr string) *panel {
 
 // mixWeeks is the share of each type among the completed items of each week.
 func mixWeeks() *panel {
-	p := lines("Flow distribution, 13 weeks", items, `Items completed in each week by type, over the chosen value streams: the height is the count, so a share of few is seen as such.`+mondays,
-		q("{{item_type}}", fmt.Sprintf("sum by (item_type) (%s)", before(fact("flow_velocity_items by item_type", `window="7d"`), monday)))).
+	p := lines("Flow distribution, 13 weeks", items, `Items completed in each week by type, over the chosen value streams: the height is the count, so a share of few is seen as such.`+inWeek,
+		q("{{item_type}}", fmt.Sprintf("sum by (item_type) (%s)", week(fact("flow_velocity_items by item_type", `window="7d"`))))).
 		bars().step("1w").decimals(0).typeColours()
 	p.TimeFrom = new("13w")
 	return p
@@ -126,14 +122,14 @@ func capacity() *panel {
 		columns = append(columns, column{field: value(t.name), title: t.name, as: []property{colour(t.colour)}})
 		queries = append(queries, cells(t.name, fmt.Sprintf("%s or 0 * %s", inDays(fact("flow_active_seconds", inWindow, fmt.Sprintf(`item_type="%s"`, t.name))), fact("flow_value_stream_info"))))
 	}
-	return columnChart("Capacity by type", "suffix: item-days",
+	return columnChart("Capacity by type", "suffix:item-days",
 		`Active item-days of the items completed in the window, by type: the best answer here to what was the capacity spent on. Not person-hours: two people on one item are one item-day, one person on two items is two. `+caveat,
 		common.StackingModeNormal, columns, queries...).decimals(0)
 }
 
 // discarded is what was thrown away.
 func discarded() *panel {
-	return lines("Discarded work", "suffix: item-days",
+	return lines("Discarded work", "suffix:item-days",
 		`Time in flow of the items that were cancelled or deleted out of flow in the window, and their number on the right. Discarding early is cheap and right, discarding late is the cost of having started: ask what was known when it was started.`,
 		q("{{value_stream}}", inDays(fact("flow_discarded_seconds", inWindow))), q("{{value_stream}} items", fact("flow_discarded_items", inWindow))).
 		decimals(0).like(" items$", property{"custom.axisPlacement", "right"}, unit(items), property{"custom.lineStyle", map[string]any{"fill": "dash", "dash": []int{4, 6}}})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
@@ -49,6 +50,26 @@ func before(expr, ago string) string {
 	}
 	return strings.ReplaceAll(expr, "}", "} offset "+ago)
 }
+
+// Panels with a point a week. Grafana aligns points a week apart to Thursdays 00:00 in
+// the time zone of the reader, for the year 1970 began on one. Each point is about the
+// week around it, so it looks ahead: it is in the middle of its week, a week is there
+// as soon as it is over, and the one under way is not.
+
+// week is the expression at the end of the week around a point, for what counts in
+// the seven days before any instant.
+func week(expr string) string { return before(expr, "-4d") }
+
+// calendarWeek is the expression after the end of the week around a point, for what is
+// about the last complete week in the time zone of the value stream. It takes the last
+// number of the Monday that follows: at its very beginning the week may not be over
+// where the value stream is.
+func calendarWeek(expr string) string {
+	return selectors.ReplaceAllString(expr, "last_over_time($0[1d] offset -5d)")
+}
+
+// selectors are the selectors that this program writes.
+var selectors = regexp.MustCompile(`\w+\{[^}]*\}`)
 
 // inDays turns seconds into days.
 func inDays(expr string) string { return expr + " / 86400" }
@@ -161,5 +182,12 @@ func orUnknown(expr string) string {
 func signalTexts() property {
 	return mapped(map[string]dashboard.ValueMappingResult{
 		"-1": shown("▼ lower", purple, 0), "0": shown("– steady", "text", 1), "1": shown("▲ higher", purple, 2), "2": shown("? too little data", grey, 3),
+	})
+}
+
+// arrows are the arrows alone, for a narrow column.
+func arrows() property {
+	return mapped(map[string]dashboard.ValueMappingResult{
+		"-1": shown("▼", purple, 0), "0": shown("–", "text", 1), "1": shown("▲", purple, 2), "2": shown("?", grey, 3),
 	})
 }

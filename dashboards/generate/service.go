@@ -60,7 +60,7 @@ func sources() *panel {
 
 // running is the version that runs.
 func running() *panel {
-	return numbers("Version", "suffix: processes",
+	return numbers("Version", "suffix:processes",
 		`The versions that run, and in how many processes. Two for long after a release: one process was forgotten.`,
 		now("{{version}}", `count by (version) (flowmetrics_build_info)`)).text(common.BigValueTextModeValueAndName).wide(6).decimals(0)
 }
@@ -91,7 +91,7 @@ func requests() *panel {
 
 // limits is what the trackers allow.
 func limits() *panel {
-	return lines("Requests that trackers still allow", "suffix: requests",
+	return lines("Requests that trackers still allow", "suffix:requests",
 		`Requests left in the tracker's current period, where the tracker says so (-1: it does not). Near 0 the service waits for the next period, and data age grows: poll less often, or use a token with a higher limit.`,
 		q("{{source}}", left)).
 		wide(8).decimals(0).like(".*", notTold())
@@ -107,7 +107,7 @@ func webhooks() *panel {
 
 // growth is the rate of changes into the log.
 func growth() *panel {
-	return lines("Changes into the log", "suffix: changes/min",
+	return lines("Changes into the log", "suffix:changes/min",
 		`Changes that came into the event log each minute. A step at a first read or an import is normal; none for long while the trackers are used is not.`,
 		q("changes", `60 * max by () (rate(flowmetrics_log_changes_total[$__rate_interval]))`))
 }
@@ -121,15 +121,15 @@ func size() *panel {
 
 // archive is the lag of the archive.
 func archive() *panel {
-	return lines("Archive", "suffix: messages",
+	return lines("Archive", "suffix:messages",
 		`Messages of the log that the archive does not have yet, and its rows on the right. Both are 0 without an archive. Growing for long: the database does not keep up or cannot be reached; nothing is lost, the log keeps it.`,
 		q("behind", `max by () (flowmetrics_archive_lag_messages)`), q("rows", `max by () (max_over_time(flowmetrics_archive_rows_total[5m]))`)).
-		decimals(0).named("rows", right(grey, "suffix: rows")...).named("behind", colour(blue))
+		decimals(0).named("rows", right(grey, "suffix:rows")...).named("behind", colour(blue))
 }
 
 // pending is what the processor has not taken.
 func pending() *panel {
-	return lines("Messages that the processor has not taken", "suffix: messages",
+	return lines("Messages that the processor has not taken", "suffix:messages",
 		`Messages in the log that are not in the numbers yet. High after a start, then near 0; growing means that computing does not keep up.`,
 		q("pending", `max by () (flowmetrics_processor_pending_messages)`)).wide(8).decimals(0)
 }

@@ -19,11 +19,11 @@ func weekly() page {
 	f.rows = append([]row{{title: "$value_stream", repeat: "value_stream"}}, headlines()...)
 	f.rows = append(f.rows,
 		panels(7, firing(12, `, value_stream=~"$value_stream"`), stuck()),
-		panels(8, crossings(), load()),
-		panels(8, flowTime(), velocity()),
-		panels(8, waits(), queues(), efficiency().wide(8)),
-		panels(8, mix(), predicted().wide(8), attainment().wide(8)),
 		panels(8, ages(), neglected()),
+		panels(8, crossings(), load()),
+		panels(8, waits(), queues(), efficiency().wide(8)),
+		panels(8, flowTime(), velocity()),
+		panels(8, mix(), predicted().wide(8), attainment().wide(8)),
 	)
 	return f.build()
 }
@@ -107,18 +107,12 @@ func stuck() *panel {
 
 // crossings are the entries and exits of each week.
 func crossings() *panel {
-	entered, exited := weeks("flow_entered_items"), weeks("flow_exited_items")
+	entered, exited := week(fact("flow_entered_items by reason", `window="7d"`)), week(fact("flow_exited_items by reason", `window="7d"`))
 	return lines("Entries against exits by reason, a week", items,
-		`What came into flow (up) and left it (down) in the seven days to each Monday 00:00 UTC, by reason, and the difference as a line. Above zero for weeks: load grows, start less. Only a signal (see Load) is more than chance. Returns and cancellations are exits too, but no deliveries.`,
-		q("in: {{reason}}", entered), q("out: {{reason}}", "-1 * "+exited),
+		`What came into flow (up) and left it (down) in each complete week (Monday to Monday, your time), by reason, and the difference as a line. Above zero for weeks: load grows, start less. Only a signal (see Load) is more than chance. Returns and cancellations are exits too, but no deliveries.`,
+		q("in: {{reason}}", entered), q("out: {{reason}}", exited),
 		q("net flow", fmt.Sprintf("sum by (value_stream) (%s) - sum by (value_stream) (%s)", entered, exited))).
-		bars().step("1w").decimals(0).named("net flow", line("text")...)
-}
-
-// weeks is what happened in the seven days to the Monday before. Points a week
-// apart are on Thursdays, the day of the week on which the year 1970 began.
-func weeks(metric string) string {
-	return before(fact(metric+" by reason", `window="7d"`), monday)
+		bars().step("1w").decimals(0).like("^out: ", property{"custom.transform", "negative-Y"}).named("net flow", line("text")...)
 }
 
 // load is the load by state.
@@ -145,10 +139,10 @@ func flowTime() *panel {
 // velocity is the count of completed items of each week by type.
 func velocity() *panel {
 	return lines("Velocity by type, a week", items,
-		`Items completed in the seven days to each Monday 00:00 UTC, by type, with the mean and the limits of the baseline (13 weeks before the quarter) for a whole week. A week outside the limits is a signal: ask what was different. Inside, it is chance: do not explain it.`,
-		q("{{item_type}}", before(fact("flow_velocity_items by item_type", `window="7d"`), monday)),
-		q("upper limit", before(fact("flow_velocity_week_upper_limit_items"), monday)), q("mean", before(fact("flow_velocity_week_mean_items"), monday)),
-		q("lower limit", before(fact("flow_velocity_week_lower_limit_items"), monday))).
+		`Items completed in each complete week (Monday to Monday, your time), by type, with the mean and the limits of the baseline (13 weeks before the quarter) for a whole week. A week outside the limits is a signal: ask what was different. Inside, it is chance: do not explain it.`,
+		q("{{item_type}}", week(fact("flow_velocity_items by item_type", `window="7d"`))),
+		q("upper limit", calendarWeek(fact("flow_velocity_week_upper_limit_items"))), q("mean", calendarWeek(fact("flow_velocity_week_mean_items"))),
+		q("lower limit", calendarWeek(fact("flow_velocity_week_lower_limit_items")))).
 		bars().step("1w").decimals(0).typeColours().named("upper limit", limit("text")...).named("lower limit", limit("text")...).named("mean", line("text")...)
 }
 
