@@ -134,7 +134,7 @@ func selector(expr string, s *parser.VectorSelector, path []parser.Node) (proble
 	} else if strings.HasPrefix(s.Name, "flow_") && aggregation != "max" {
 		problems = append(problems, s.Name+" is a fact that replicas may show twice: max by (…)")
 	}
-	if m.Type == "counter" != slices.Contains([]string{"rate", "irate", "increase", "resets", "max_over_time"}, function) && (m.Type == "counter" || function == "rate" || function == "increase") {
+	if m.Type == "counter" != slices.Contains([]string{"rate", "irate", "increase", "resets", "max_over_time", "min_over_time"}, function) && (m.Type == "counter" || function == "rate" || function == "increase") {
 		problems = append(problems, m.Type+" "+s.Name+" in "+function+"(…)")
 	}
 	if m.Type == "histogram" {

@@ -130,6 +130,9 @@ func TestAlertsAreAsAgreed(t *testing.T) {
 		if len(r.Labels) != 2 {
 			t.Errorf("%s has the labels %v, want severity and audience", r.Alert, r.Labels)
 		}
+		if first := strings.Contains(r.Expr, "flowmetrics_connector_backfill_progress_ratio[1h]"); first != (r.Labels["audience"] == "reviewer") {
+			t.Errorf("%s is held back while a source is read for the first time: %v", r.Alert, first)
+		}
 		if have := slices.Sorted(maps.Keys(r.Annotations)); !slices.Equal(have, []string{"dashboard_url", "description", "runbook_url", "summary"}) {
 			t.Errorf("%s has the annotations %q", r.Alert, have)
 		}

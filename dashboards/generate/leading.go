@@ -9,7 +9,7 @@ import (
 // leading is the dashboard of the leading indicators: what the alerts see.
 func leading() page {
 	f := frame{uid: "flow-leading", from: "now-30d", window: "30d", description: `For operators and for those who answer an alert: what fires now, and for each alert its number over time with the threshold, so that it can be seen coming, judged and seen to recover. ` +
-		`A panel is named after its alert and leads to its runbook. Red is the threshold of the alert; how long it must last is in the description. Times are those of the browser.`}
+		`A panel is named after its alert and leads to its runbook. Red is the threshold of the alert; how long it must last is in the description. No alert of a value stream fires while a source is read for the first time. Times are those of the browser.`}
 	f.rows = []row{
 		panels(7, firing(12, ""), history()),
 		heading("Value streams"),
@@ -77,7 +77,7 @@ func predictedOver() *panel {
 func starving() *panel {
 	load, before := added("flow_load_items"), fact("flow_load_previous_items")
 	return lines("", share,
-		`Growth in 14 days of the total age of the work in flow, and, thin, of the load. Age up by more than 20 % while load changes by less than 5 % for 24 hours: review. Old items starve while new ones are finished: go through them from the oldest on.`,
+		`Growth in 14 days of the total age of the work in flow, and, thin, of the load. Age up by more than 20 % while load changes by less than 5 % for 24 hours: review. Old work waits: go through it from the oldest on.`,
 		q("{{value_stream}}", ratio(fact("flow_load_total_age_seconds"), fact("flow_load_total_age_previous_seconds"))+" - 1"),
 		q("{{value_stream}} load", ratio(load, "("+before+" > 0)")+" - 1")).
 		steps(green, step{0.2, red}).decimals(0).like(" load$", property{"custom.lineWidth", 1}, property{"custom.lineStyle", map[string]any{"fill": "dash", "dash": []int{4, 6}}}).
@@ -103,8 +103,8 @@ func throughput() *panel {
 }
 
 func reopens() *panel {
-	return each(`How often finished work was reopened in the last 7 days, and what the 77 days before let expect in 99 weeks of 100. Above for 24 hours: review. Look at what came back, and why it had been thought done.`,
-		items, fact("flow_reopened_items"), fact("flow_reopened_limit_items")).
+	return each(`How often finished work was reopened in the last 7 days, and the threshold: what the 77 days before let expect in 99 weeks of 100, but at least 2. Above for 24 hours: review. Look at what came back, and why it had been thought done.`,
+		items, fact("flow_reopened_items"), fmt.Sprintf("clamp_min(%s, 2)", fact("flow_reopened_limit_items"))).
 		decimals(0).alert("ReopenSpike")
 }
 
@@ -141,8 +141,8 @@ func stalled() *panel {
 
 func rejected() *panel {
 	return lines("", "suffix:changes",
-		`Changes and batches of the last hour that could not be used, by reason. Any: ticket. They are missing from the numbers: GET /api/v1/rejected of the service shows them. The counter is recounted from the log at a start, hence the comparison with the highest value of the hour before.`,
-		q("{{reason}}", `max by (reason) (max_over_time(flowmetrics_log_rejected_total[1h])) - max by (reason) (max_over_time(flowmetrics_log_rejected_total[1h] offset 1h)) or 0 * max by (reason) (max_over_time(flowmetrics_log_rejected_total[1h]))`)).
+		`Changes and batches of the last hour that could not be used, by reason. Any: ticket. They are missing from the numbers: GET /api/v1/rejected of the service shows them. The counter is recounted from the log at a start, hence the comparison with the highest value of the hour before, or with the first one where there is none.`,
+		q("{{reason}}", `max by (reason) (max_over_time(flowmetrics_log_rejected_total[1h])) - max by (reason) (max_over_time(flowmetrics_log_rejected_total[1h] offset 1h)) or max by (reason) (max_over_time(flowmetrics_log_rejected_total[1h]) - min_over_time(flowmetrics_log_rejected_total[1h]))`)).
 		bars().steps(green, step{1, red}).decimals(0).alert("FlowChangesRejected")
 }
 
