@@ -107,7 +107,7 @@ var broken = []wreck{
 	{"option of later releases", "flow-monthly", "schema of 9.3", set("cellHeight", "sm", in("Scorecard", "options")), false},
 	{"setting of later releases", "flow-weekly", "schema of 9.3", set("insertNulls", 1, in(age, "fieldConfig", "defaults", "custom")), false},
 	{"transformation of later releases", "flow-monthly", "schema of 9.3", set("id", "regression", in("Scorecard", "transformations", 0)), false},
-	{"table of series", "flow-monthly", "schema of 9.3", set("format", "time_series", in("Scorecard", "targets", 0)), false},
+	{"table of series", "flow-monthly", "schema of 9.3", set("format", "time_series", in("Scorecard", "targets", 0)), true},
 	{"settings for nothing", "flow-weekly", "names of fields", set("legendFormat", "goal", in(age, "targets", 3)), false},
 	{"legend without its label", "flow-service", "names of fields", set("legendFormat", "{{value_stream}}", in("First read of the history", "targets", 0)), false},
 	{"column without its query", "flow-monthly", "names of fields", set("refId", "flow_time", in("Scorecard", "targets", 0)), false},
@@ -128,4 +128,32 @@ var broken = []wreck{
 	{"fixed interval", "flow-service", "expressions", rewrite("Requests to trackers", "$__rate_interval", "5m"), false},
 	{"counter as it is", "flow-service", "expressions", rewrite("Requests to trackers", "rate(flowmetrics_connector_requests_total[$__rate_interval])", "flowmetrics_connector_requests_total"), false},
 	{"rate of a gauge", "flow-service", "expressions", rewrite("Requests to trackers", "flowmetrics_connector_requests_total", "flowmetrics_connector_lag_seconds"), true},
+	{"all value streams at once in the weekly review", "flow-weekly", "variables", set("current", map[string]any{"text": []string{"All"}, "value": []string{"$__all"}}, variableAt(1)), false},
+	{"one value stream in the portfolio", "flow-monthly", "variables", set("current", nil, variableAt(1)), false},
+	{"heading of one value stream", "flow-weekly", "title and description", set("repeat", nil, in("$value_stream")), false},
+	{"stat of a range", "flow-weekly", "schema of 9.3", func(d map[string]any) {
+		set("instant", false, in("Flow velocity", "targets", 0))(d)
+		set("range", true, in("Flow velocity", "targets", 0))(d)
+	}, false},
+	{"colour of no reason", "flow-weekly", "names of fields", set("options", "in: begun", in("Entries against exits by reason, a week", "fieldConfig", "overrides", 2, "matcher")), false},
+	{"days in seconds", "flow-weekly", "units", set("unit", "s", in(age, "fieldConfig", "defaults")), false},
+	{"unit that Grafana does not have", "flow-weekly", "units", set("unit", "suffix: d", in(age, "fieldConfig", "defaults")), false},
+	{"seconds in days", "flow-weekly", "units", rewrite(age, " / 86400", ""), false},
+	{"items in per cent", "flow-weekly", "units", set("unit", "percentunit", in("Over target and neglected", "fieldConfig", "defaults")), false},
+	{"sample in days", "flow-weekly", "units", set("properties", []any{map[string]any{"id": "custom.axisPlacement", "value": "right"}}, in(trends, "fieldConfig", "overrides", 1)), false},
+	{"p95 of few", "flow-weekly", "sample sizes", rewrite(trends, ">= 20", ">= 5"), false},
+	{"p85 of any", "flow-monthly", "sample sizes", rewrite("Flow time p85 over time", ">= 5", ">= 0"), false},
+	{"now before", "flow-monthly", "instants", rewrite("Scorecard", " offset $window", ""), false},
+	{"wrong quarter", "flow-quarterly", "instants", rewrite("Flow load, five quarters", " offset 39w", " offset 26w"), false},
+	{"before now", "flow-weekly", "instants", rewrite(age, "}", "} offset 7d"), false},
+	{"week not over", "flow-quarterly", "instants", rewrite("Flow velocity, 13 weeks", " offset -5d", " offset -4d"), false},
+	{"points within weeks", "flow-quarterly", "instants", set("interval", "1d", in("Flow velocity, 13 weeks")), false},
+	{"window for a week", "flow-quarterly", "instants", rewrite("Flow load, 13 weeks", `"7d"`, `"$window"`), false},
+	{"target like a result", "flow-weekly", "lines of comparison", set("properties", []any{map[string]any{"id": "color", "value": map[string]any{"mode": "fixed", "fixedColor": "red"}}}, in(age, "fieldConfig", "overrides", 0)), false},
+	{"threshold of another alert", "flow-leading", "alerts", set("value", 1.1, in("FlowLoadOverLimit", "fieldConfig", "defaults", "thresholds", "steps", 1)), false},
+	{"half of an alert", "flow-leading", "alerts", func(d map[string]any) {
+		p := panelOf(d, "FlowLoadRising")
+		p["targets"] = p["targets"].([]any)[:1]
+		at(p, "fieldConfig")["overrides"] = []any{}
+	}, false},
 }

@@ -28,6 +28,10 @@ var rules = []struct {
 	{"schema of 9.3", schema},
 	{"names of fields", fields},
 	{"expressions", expressions},
+	{"units", units},
+	{"sample sizes", samples},
+	{"instants", instants},
+	{"lines of comparison", comparisons},
 }
 
 // ranges are the default time ranges: what the meeting looks back on.
@@ -85,6 +89,9 @@ func variables(b *board) (problems []string) {
 	if v := by["value_stream"]; v.Type != "query" || !v.Multi || !v.IncludeAll || v.AllValue != ".+" || query(v) != "label_values(flow_velocity_items, value_stream)" {
 		problems = append(problems, "no variable for several or all value streams")
 	}
+	if v := by["value_stream"]; (fmt.Sprint(v.Current.Value) == "[$__all]") != (b.UID != "flow-weekly") {
+		problems = append(problems, "opens neither with one value stream, for the weekly review, nor with all of them")
+	}
 	if v := by["window"]; v.Type != "query" || v.Multi || v.IncludeAll || query(v) != "label_values(flow_velocity_items, window)" || !slices.Contains(windows, fmt.Sprint(v.Current.Value)) {
 		problems = append(problems, "no variable for one window")
 	}
@@ -121,6 +128,9 @@ func dataSource(b *board) (problems []string) {
 // described: a title, and a description that is more than the title again.
 func described(b *board) (problems []string) {
 	for _, p := range b.Panels {
+		if p.Repeat != "" && p.Repeat != "value_stream" || b.UID == "flow-weekly" && p.Type == "row" && p.Repeat == "" {
+			problems = append(problems, p.name()+" is not repeated for each value stream")
+		}
 		if p.Title == "" || p.Type != "row" && (len(p.Description) < 80 || !strings.HasSuffix(p.Description, ".")) {
 			problems = append(problems, p.name())
 		}
@@ -232,7 +242,7 @@ func links(b *board) (problems []string) {
 			}
 			return m[1]
 		}
-		if !slices.Contains(slices.Collect(maps.Values(alerts())), l.URL) && l.URL != runbooks+"${__value.text}.md" {
+		if !slices.ContainsFunc(slices.Collect(maps.Values(alerts())), func(a alert) bool { return a.runbook == l.URL }) && l.URL != runbooks+"${__value.text}.md" {
 			problems = append(problems, l.URL+": neither a dashboard nor the runbook of an alert")
 		}
 		return ""
@@ -265,29 +275,37 @@ func links(b *board) (problems []string) {
 	return problems
 }
 
-var alertRule = regexp.MustCompile(`(?s)- alert: (\w+)\n.*?runbook_url: (\S+)\n`)
+var alertRule = regexp.MustCompile(`(?s)- alert: (\w+)\n +expr: (.*?)\n +(?:for|keep_firing_for|labels):.*?runbook_url: (\S+)\n`)
 
-// alerts are the runbooks of the alerts by name.
-func alerts() map[string]string {
+// An alert is what the dashboards have to say of an alert.
+type alert struct{ condition, runbook string }
+
+// alerts are the alerts by name.
+func alerts() map[string]alert {
 	text, err := os.ReadFile("../deploy/prometheus/flowmetrics.alerts.yaml")
 	if err != nil {
 		panic(err) // a file of this repository
 	}
-	by := map[string]string{}
+	by := map[string]alert{}
 	for _, m := range alertRule.FindAllStringSubmatch(string(text), -1) {
-		by[m[1]] = m[2]
+		by[m[1]] = alert{m[2], m[3]}
 	}
 	return by
 }
 
-// alerting: a panel for each alert, which leads to its runbook, among the leading
-// indicators, and every alert in the tables of alerts.
+// alerting: a panel for each alert among the leading indicators, which shows what the
+// alert sees and leads to its runbook, and every alert in the tables of alerts.
 func alerting(b *board) (problems []string) {
-	for name, runbook := range alerts() {
-		if b.UID == "flow-leading" && !slices.ContainsFunc(b.Panels, func(p panel) bool {
-			return p.Title == name && slices.ContainsFunc(p.Links, func(l link) bool { return l.URL == runbook })
-		}) {
-			problems = append(problems, "no panel for "+name+" with its runbook")
+	for name, a := range alerts() {
+		if b.UID == "flow-leading" {
+			i := slices.IndexFunc(b.Panels, func(p panel) bool {
+				return p.Title == name && slices.ContainsFunc(p.Links, func(l link) bool { return l.URL == a.runbook })
+			})
+			if i < 0 {
+				problems = append(problems, "no panel for "+name+" with its runbook")
+			} else {
+				problems = append(problems, sees(&b.Panels[i], name, a.condition)...)
+			}
 		}
 		for _, p := range b.shown() {
 			for _, t := range p.Targets {

@@ -64,7 +64,7 @@ func schema(b *board) (problems []string) {
 		}
 		table := p.Type == "table" || p.Type == "barchart"
 		for _, t := range p.Targets {
-			if table != (t.Format == "table") || table && !t.Instant || t.Instant == t.Range {
+			if atOnce := table || p.Type == "stat" || p.Type == "bargauge"; table != (t.Format == "table") || atOnce != t.Instant || t.Instant == t.Range {
 				problems = append(problems, p.name()+" "+t.RefID+" has not the format of its panel")
 			}
 		}
@@ -78,13 +78,9 @@ var inLegend = regexp.MustCompile(`\{\{(\w+)\}\}`)
 func fields(b *board) (problems []string) {
 	for _, p := range b.shown() {
 		names := map[string]bool{} // of series and columns
-		matches := func(name string) bool { return names[name] }
 		values := map[string]bool{"Time": true, "Value": true}
 		for _, t := range p.Targets {
 			values["Value #"+t.RefID] = true
-			if t.Format == "time_series" {
-				names[t.LegendFormat] = true
-			}
 			for _, label := range labelsOf(t.Expr) {
 				values[label] = true
 			}
@@ -101,40 +97,22 @@ func fields(b *board) (problems []string) {
 				}
 			}
 		}
-		if x, is := p.Options["xField"]; is && !matches(x.(string)) {
+		if x, is := p.Options["xField"]; is && !names[x.(string)] {
 			problems = append(problems, p.name()+" has no field "+x.(string))
 		}
+		for _, s := range p.series() {
+			names[s.name] = true
+		}
 		for _, o := range p.FieldConfig.Overrides {
-			if o.Matcher.ID == "byName" && !matches(o.Matcher.Options) && !ofLabel(&p, o.Matcher.Options) {
-				problems = append(problems, p.name()+" has settings for "+o.Matcher.Options+", which is not there")
+			there := names[o.Matcher.Options]
+			if o.Matcher.ID == "byRegexp" {
+				re := regexp.MustCompile(strings.Trim(o.Matcher.Options, "/"))
+				there = slices.ContainsFunc(p.series(), func(s series) bool { return re.MatchString(s.name) })
 			}
-			if o.Matcher.ID != "byRegexp" {
-				continue
-			}
-			re := regexp.MustCompile(strings.Trim(o.Matcher.Options, "/"))
-			if !slices.ContainsFunc(p.Targets, func(t target) bool { return re.MatchString(t.LegendFormat) || ofLabel(&p, o.Matcher.Options) }) {
+			if !there {
 				problems = append(problems, p.name()+" has settings for "+o.Matcher.Options+", which is not there")
 			}
 		}
 	}
 	return problems
-}
-
-// ofLabel reports whether a name can be the value of a label in a legend: of a
-// state, a type or a health that the expression writes, or of a result.
-func ofLabel(p *panel, name string) bool {
-	known := slices.Concat(itemTypes, states, []string{"too_large|invalid", "5.."})
-	for _, t := range p.Targets {
-		for _, m := range inLegend.FindAllStringSubmatch(t.LegendFormat, -1) {
-			for _, v := range known {
-				if strings.Contains(name, v) && slices.Contains([]string{"item_type", "state", "result", "code"}, m[1]) {
-					return true
-				}
-			}
-			if m[1] == "health" && slices.ContainsFunc(healths, func(h string) bool { return strings.Contains(name, h) }) {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -54,25 +54,25 @@ type headline func(r reading) *float64
 // each dashboard, by "title (refId)".
 var headlines = map[string]map[string]headline{
 	"weekly-operating-review.json": {
-		"Flow time, p85 (A)":                            p85,
-		"Flow time: before, target, signal, sample (A)": before(p85),
-		"Flow time: before, target, signal, sample (B)": timeTarget,
-		"Flow time: before, target, signal, sample (D)": timed,
-		"Flow efficiency (A)":                           efficiency,
-		"Efficiency: before, in window, sample (A)":     before(efficiency),
-		"Efficiency: before, in window, sample (B)":     func(r reading) *float64 { return r.now.Windows[r.window].Efficiency.InWindow },
-		"Efficiency: before, in window, sample (C)":     timed,
-		"Flow load (A)":                                 load,
-		"Load: before, limit, signal (A)":               before(load),
-		"Load: before, limit, signal (B)":               loadLimit,
-		"Distribution, off the mix (A)":                 offTheMix,
-		"Distribution: before, tolerance, sample (A)":   before(offTheMix),
-		"Distribution: before, tolerance, sample (C)":   velocity,
-		"Flow velocity (A)":                             velocity,
-		"Velocity: before, last week, signal (A)":       before(velocity),
-		"What is stuck (A)":                             func(r reading) *float64 { return inDays(r.now.Load.Oldest) },
-		"What is stuck (B)":                             func(r reading) *float64 { return &r.now.Load.Neglected },
-		"What is stuck (C)":                             func(r reading) *float64 { return &r.now.Load.OverTarget },
+		"Flow time, p85 (A)":                       p85,
+		"Flow time: before, target, signal, n (A)": before(p85),
+		"Flow time: before, target, signal, n (B)": timeTarget,
+		"Flow time: before, target, signal, n (D)": timed,
+		"Flow efficiency (A)":                      efficiency,
+		"Efficiency: before, in window, n (A)":     before(efficiency),
+		"Efficiency: before, in window, n (B)":     func(r reading) *float64 { return r.now.Windows[r.window].Efficiency.InWindow },
+		"Efficiency: before, in window, n (C)":     timed,
+		"Flow load (A)":                            load,
+		"Load: before, limit, signal (A)":          before(load),
+		"Load: before, limit, signal (B)":          loadLimit,
+		"Distribution, off the mix (A)":            offTheMix,
+		"Distribution: before, tolerance, n (A)":   before(offTheMix),
+		"Distribution: before, tolerance, n (C)":   velocity,
+		"Flow velocity (A)":                        velocity,
+		"Velocity: before, week, signal (A)":       before(velocity),
+		"What is stuck (A)":                        func(r reading) *float64 { return inDays(r.now.Load.Oldest) },
+		"What is stuck (B)":                        func(r reading) *float64 { return &r.now.Load.Neglected },
+		"What is stuck (C)":                        func(r reading) *float64 { return &r.now.Load.OverTarget },
 	},
 	"monthly-portfolio-review.json": {
 		"Scorecard (time)":              p85,
@@ -93,7 +93,7 @@ var headlines = map[string]map[string]headline{
 
 // unmeasured are the further numbers of these panels: signals, colours and agreed
 // tolerances, which measure does not tell.
-var unmeasured = []string{"signal (C)", "signal, sample (C)", "tolerance, sample (B)", "last week, signal (B)", "stuck (D)", "_signal)", "_health)", "(mix_target)"}
+var unmeasured = []string{"signal (C)", "signal, n (C)", "tolerance, n (B)", "week, signal (B)", "stuck (D)", "_signal)", "_health)", "(mix_target)"}
 
 func p85(r reading) *float64        { return inDays(r.now.Windows[r.window].Time.P85) }
 func timed(r reading) *float64      { return new(r.now.Windows[r.window].Time.Items) }

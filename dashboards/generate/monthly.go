@@ -12,7 +12,7 @@ import (
 const toWeekly = "/d/flow-weekly?var-value_stream=${__value.raw}&${datasource:queryparam}&${window:queryparam}&${__url_time_range}"
 
 // itemTypes are the types, unclassified last.
-var itemTypes = []struct{ name, colour string }{{"feature", blue}, {"defect", purple}, {"risk", yellow}, {"debt", "#b877d9"}, {"unclassified", grey}}
+var itemTypes = []struct{ name, colour string }{{"feature", blue}, {"defect", purple}, {"risk", yellow}, {"debt", cyan}, {"unclassified", grey}}
 
 // monthly is the dashboard of the monthly portfolio review.
 func monthly() page {
@@ -146,7 +146,7 @@ func bottlenecks() *panel {
 
 // worst is the worst health of each value stream over time.
 func worst() *panel {
-	p := newPanel("state-timeline", "Health over time", number,
+	p := newPanel("state-timeline", "Worst health over time", number,
 		`The worst of the measures with a target (attainment, flow time, load, distribution, predictability, over-age) of each value stream. A long stretch off target without a decision is what this meeting is for. Grey: no target or too little data for any of them.`,
 		[]query{q("{{value_stream}}", fmt.Sprintf("max by (value_stream) (%s)", fact("flow_health_status by measure")))})
 	p.FieldConfig.Defaults.Custom = statetimeline.FieldConfig{LineWidth: new(uint32(0)), FillOpacity: new(uint32(70))}

@@ -27,6 +27,7 @@ const (
 	blue   = "blue"
 	purple = "purple"
 	yellow = "yellow"
+	cyan   = "#6ed0e0" // Grafana has no name for it
 )
 
 // Units. Grafana's own units of time turn 18 days into 2.57 weeks. It puts a space
@@ -277,11 +278,13 @@ func thresholds(base string, steps ...step) *dashboard.ThresholdsConfig {
 	return t
 }
 
-// steps colours by value; a time series draws the limits as lines.
+// steps colours by value; a time series draws the limits as lines, and has room for
+// them: what comes near one is to be seen coming.
 func (p *panel) steps(base string, steps ...step) *panel {
 	p.FieldConfig.Defaults.Thresholds = thresholds(base, steps...)
 	if p.custom != nil {
 		p.custom.ThresholdsStyle.Mode = common.GraphThresholdsStyleModeDashed
+		p.custom.AxisSoftMax = new(1.05 * steps[len(steps)-1].from)
 	}
 	return p
 }

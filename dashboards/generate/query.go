@@ -181,7 +181,7 @@ func orUnknown(expr string) string {
 // something has changed, not that it is good or bad.
 func signalTexts() property {
 	return mapped(map[string]dashboard.ValueMappingResult{
-		"-1": shown("▼ lower", purple, 0), "0": shown("– steady", "text", 1), "1": shown("▲ higher", purple, 2), "2": shown("? too little data", grey, 3),
+		"-1": shown("▼ lower", purple, 0), "0": shown("– steady", "text", 1), "1": shown("▲ higher", purple, 2), "2": shown("? too few", grey, 3),
 	})
 }
 

@@ -52,19 +52,19 @@ func headlines() []row {
 			now("{{health}}", plain(completed, completed))).decimals(0),
 	}
 	then := []*panel{
-		numbers("Flow time: before, target, signal, sample", days,
+		numbers("Flow time: before, target, signal, n", days,
 			`The window before, the agreed flow time, whether the median of the last complete week is outside the limits of its baseline (an arrow is a signal, no judgement), and the number of items behind the p85: below 5 it is grey.`,
 			now("before", before(enough(p85), "$window")), now("target", inDays(fact("flow_time_target_seconds"))), now("signal", timeSignal()), now("n", timed)).decimals(1),
-		numbers("Efficiency: before, in window, sample", share,
+		numbers("Efficiency: before, in window, n", share,
 			`The window before; the efficiency of all time spent in flow inside the window by all items, finished or not, which shows stuck work at once; and the number of items behind the completed one. `+caveat,
 			now("before", before(enough(efficiency), "$window")), now("in window", fact("flow_efficiency_in_window_ratio", all, inWindow)), now("n", timed)).decimals(0),
 		numbers("Load: before, limit, signal", items,
 			`Load one window ago, the agreed limit, and whether entries and exits of the last 14 days are so uneven that chance does not explain it (at least 10 crossings, p below 0.05).`,
 			now("before", before(load, "$window")), now("limit", fact("flow_load_limit_items")), now("signal", loadSignal())).decimals(0),
-		numbers("Distribution: before, tolerance, sample", share,
+		numbers("Distribution: before, tolerance, n", share,
 			`The distance from the agreed mix in the window before, the distance up to which it is on target, and the number of completed items: below 10 it is grey.`,
 			now("before", before(offMix(), "$window")), now("tolerance", "0.10 + 0 * "+fact("flow_value_stream_info")), now("n", completed)).decimals(0),
-		numbers("Velocity: before, last week, signal", items,
+		numbers("Velocity: before, week, signal", items,
 			`The window before, the last complete calendar week, and whether that week is outside the limits of its baseline (13 weeks before the quarter).`,
 			now("before", before(completed, "$window")), now("last week", fact("flow_velocity_week_items")), now("signal", velocitySignal())).decimals(0),
 	}
@@ -112,7 +112,17 @@ func crossings() *panel {
 		`What came into flow (up) and left it (down) in each complete week (Monday to Monday, your time), by reason, and the difference as a line. Above zero for weeks: load grows, start less. Only a signal (see Load) is more than chance. Returns and cancellations are exits too, but no deliveries.`,
 		q("in: {{reason}}", entered), q("out: {{reason}}", exited),
 		q("net flow", fmt.Sprintf("sum by (value_stream) (%s) - sum by (value_stream) (%s)", entered, exited))).
-		bars().step("1w").decimals(0).like("^out: ", property{"custom.transform", "negative-Y"}).named("net flow", line("text")...)
+		bars().step("1w").decimals(0).like("^out: ", property{"custom.transform", "negative-Y"}).named("net flow", line("text")...).
+		reasons("in: ", "dark-blue", "moved_in", "observed").reasons("in: ", "light-blue", "reopened", "resumed").reasons("in: ", blue, "started").
+		reasons("out: ", purple, "completed").reasons("out: ", yellow, "cancelled", "deleted").reasons("out: ", "light-purple", "moved_out", "returned")
+}
+
+// reasons gives entries or exits for these reasons a colour.
+func (p *panel) reasons(direction, c string, names ...string) *panel {
+	for _, name := range names {
+		p.named(direction+name, colour(c))
+	}
+	return p
 }
 
 // load is the load by state.
@@ -165,8 +175,8 @@ func queues() *panel {
 // efficiency is the trend of both efficiencies.
 func efficiency() *panel {
 	return lines("Efficiency, completed and in the window", share,
-		`Share of active time: of the items completed in the window over their whole life, and of all items inside the window, finished or not. The second falls at once when work gets stuck, the first only when it is finished. There is no universal target. `+caveat,
-		q("completed", fact("flow_efficiency_ratio", all, inWindow)), q("in the window", fact("flow_efficiency_in_window_ratio", all, inWindow))).
+		`Share of active time: of the items completed in the window over their whole life, and of all items inside the window, finished or not. The second falls at once when work gets stuck, the first only when it is finished. There is no universal target. The first is not drawn below 5 items. `+caveat,
+		q("completed", enough(fact("flow_efficiency_ratio", all, inWindow))), q("in the window", fact("flow_efficiency_in_window_ratio", all, inWindow))).
 		named("completed", colour(blue)).named("in the window", colour(purple)).decimals(0)
 }
 
@@ -199,8 +209,8 @@ func predicted() *panel {
 // attainment is the share of items within the service level.
 func attainment() *panel {
 	return lines("Service level attainment", share,
-		`Share of the items completed in the window within the agreed flow time, with the agreed share (dashed) and the sample size on the right. Below the line by little and with few items it can be chance: the scorecard is red only where it is not.`,
-		q("attained", fact("flow_time_target_attainment_ratio", inWindow)), q("agreed", fact("flow_time_target_percentile")+" / 100"), q("n", added("flow_time_items", inWindow))).
+		`Share of the items completed in the window within the agreed flow time, with the agreed share (dashed) and the sample size on the right. Not drawn below 5 items. Below the line by little and with few items it can be chance: the scorecard is red only where it is not.`,
+		q("attained", enough(fact("flow_time_target_attainment_ratio", inWindow))), q("agreed", fact("flow_time_target_percentile")+" / 100"), q("n", added("flow_time_items", inWindow))).
 		decimals(0).named("agreed", limit(red)...).named("n", append(right(grey, items), property{"decimals", 0})...).named("attained", colour(blue))
 }
 
