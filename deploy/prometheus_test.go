@@ -197,6 +197,7 @@ func seconds(t time.Time) string { return strconv.FormatFloat(float64(t.UnixMill
 // TestHarness sees that what other tests stand on holds: the servers are those
 // that the test has started, and what one shows the other takes.
 func TestHarness(t *testing.T) {
+	t.Parallel()
 	demo := serve(t, "demo")
 	p := startPrometheus(t, "", "global: {scrape_interval: 1s}\nscrape_configs: [{job_name: flowmetrics, static_configs: [{targets: ['"+demo.Address+"']}]}]\n")
 	eventually(t, "a scrape", func() bool {

@@ -84,6 +84,7 @@ func (p *prometheus) rules(t testing.TB) []loadedRule {
 // TestProof starts everything as an installation has it, and sees that people see
 // something, and that it is right.
 func TestProof(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	t.Run("every panel has data", func(t *testing.T) {
 		c := newChecker(w.prometheus, w.now, scrapeInterval)
