@@ -92,6 +92,31 @@ func (a *alertmanager) state(ctx context.Context) (map[string]bool, error) {
 	return state, nil
 }
 
+// groups returns what is told of together: the firing alerts by the labels that they
+// are grouped by.
+func (a *alertmanager) groups(ctx context.Context) (map[string][]string, error) {
+	_, body, err := get(ctx, a.URL+"/api/v2/alerts/groups")
+	if err != nil {
+		return nil, err
+	}
+	var groups []struct {
+		Labels map[string]string
+		Alerts []struct{ Labels map[string]string }
+	}
+	if err := json.Unmarshal(body, &groups); err != nil {
+		return nil, err
+	}
+	by := map[string][]string{}
+	for _, g := range groups {
+		of := title(g.Labels)
+		for _, alert := range g.Alerts {
+			by[of] = append(by[of], title(alert.Labels))
+		}
+		slices.Sort(by[of])
+	}
+	return by, nil
+}
+
 // title names an alert with what it is of.
 func title(labels map[string]string) string {
 	name := labels["alertname"]
@@ -151,6 +176,40 @@ func TestRoutes(t *testing.T) {
 	if have := route(map[string]string{"alertname": "SomethingElse"}); have != "tickets" {
 		t.Errorf("what has no severity goes to %q", have)
 	}
+}
+
+// TestTickets sees on a real Alertmanager which tickets there are while all alerts of
+// two value streams fire: the load alerts of one are one ticket, of the others each is.
+func TestTickets(t *testing.T) {
+	t.Parallel()
+	a := startAlertmanager(t, alertmanagerFile)
+	var firing []notice
+	want := map[string][]string{} // by what the ticket is grouped by
+	for _, r := range readRules(t, alertsFile) {
+		if r.Labels["severity"] != "ticket" || r.Labels["audience"] != "reviewer" {
+			continue
+		}
+		for _, n := range noticesOf(&r, "value_stream", "payments", "platform") {
+			firing = append(firing, n)
+			group := title(n.Labels)
+			if slices.Contains(loadAlerts, r.Alert) {
+				group = " " + n.Labels["value_stream"]
+			}
+			want[group] = append(want[group], title(n.Labels))
+		}
+	}
+	if want := 2 * (len(loadAlerts) + 1); len(firing) != want {
+		t.Fatalf("%d tickets fire, want %d", len(firing), want)
+	}
+	a.send(t, true, firing)
+	var have map[string][]string
+	await(t, func() string { return fmt.Sprintf("have the tickets %v, want %v", have, want) }, func() bool {
+		var err error
+		if have, err = a.groups(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return maps.EqualFunc(have, want, slices.Equal)
+	})
 }
 
 // TestInhibition sees on a real Alertmanager what holds back what, as the reasons

@@ -3,6 +3,7 @@ package deploy
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -16,15 +17,24 @@ import (
 	"github.com/flowmetrics/flowmetrics/internal/flow"
 )
 
-// loadAlerts are those of whose tickets a stable value stream is to get fewer than
-// one a year, and one of which is to come within three weeks of an overload.
+// loadAlerts are one matter and one ticket: Alertmanager groups them by value
+// stream. Of these tickets a stable value stream is to get fewer than one a year,
+// and one is to come within three weeks of an overload.
 var loadAlerts = []string{"FlowLoadOverLimit", "FlowLoadRising", "PredictedFlowTimeOverSLE"}
 
+// loadTicket stands for the load alerts together.
+const loadTicket = "load ticket"
+
 const (
-	quietWeeks = 52 // that false tickets are counted in
-	loudWeeks  = 8  // after the beginning of an overload
-	never      = -1
-	caughtIn   = 21 * 24 * time.Hour
+	quietWeeks   = 52             // that false tickets are counted in
+	overloadWeek = runInWeeks + 1 // that an overload begins with
+	openWeeks    = 2              // before it that a ticket may have been opened in, to be open still
+	loudWeeks    = 8              // from its beginning on
+	never        = -1
+	caughtIn     = 21 * 24 * time.Hour
+
+	falseAtMost   = 1.0 // a year and value stream, exclusive
+	caughtAtLeast = 0.9
 )
 
 var update = flag.Bool("update", false, "write what the benchmark measures into the runbooks")
@@ -53,24 +63,44 @@ func (s *simulation) ledger() *flow.Ledger {
 	return l
 }
 
+// tickets returns when alerts fire, with the tickets that the load alerts are.
+func tickets(e *ruleEngine, s *simulation, from, to time.Time) ([]episode, error) {
+	all, err := e.episodes(s.policy(), s.ledger(), from, to)
+	return append(all, together(all)...), err
+}
+
+// together returns the tickets that the load alerts are: one is opened when the
+// first of them fires and closed when none does. all is in the order of time.
+func together(all []episode) (merged []episode) {
+	for _, ep := range all {
+		switch last := len(merged) - 1; {
+		case !slices.Contains(loadAlerts, ep.alert):
+		case last < 0 || ep.from.After(merged[last].to):
+			merged = append(merged, episode{loadTicket, ep.from, ep.to})
+		case ep.to.After(merged[last].to):
+			merged[last].to = ep.to
+		}
+	}
+	return merged
+}
+
 // quiet returns when alerts fire in a year of a stable value stream.
 func quiet(e *ruleEngine, l law, seed uint64) ([]episode, error) {
 	s := simulate(l, seed, runInWeeks+quietWeeks, never)
-	return e.episodes(s.policy(), s.ledger(), week(runInWeeks), week(runInWeeks+quietWeeks))
+	return tickets(e, s, week(runInWeeks), week(runInWeeks+quietWeeks))
 }
 
-// loud returns the same for the first weeks of an overload: how long after its
-// beginning each alert fires for the first time. ok is false where a load alert
-// fires already when it begins, so that it cannot be told what it is for.
+// loud returns how long after the beginning of an overload each alert fires for the
+// first time. ok is false where a load ticket is open already when it begins, so
+// that it cannot be told what it is for.
 func loud(e *ruleEngine, l law, seed uint64) (after map[string]time.Duration, ok bool, err error) {
-	const before = 1 // week, for what takes its time to fire
-	s := simulate(l, seed, runInWeeks+before+loudWeeks, runInWeeks+before)
-	start := week(runInWeeks + before)
-	all, err := e.episodes(s.policy(), s.ledger(), week(runInWeeks), week(runInWeeks+before+loudWeeks))
+	s := simulate(l, seed, overloadWeek+loudWeeks, overloadWeek)
+	start := week(overloadWeek)
+	all, err := tickets(e, s, week(overloadWeek-openWeeks), week(overloadWeek+loudWeeks))
 	after = map[string]time.Duration{}
 	for _, ep := range all {
 		switch _, again := after[ep.alert]; {
-		case ep.from.Before(start) && !ep.to.Before(start) && slices.Contains(loadAlerts, ep.alert):
+		case ep.from.Before(start) && !ep.to.Before(start) && ep.alert == loadTicket:
 			return nil, false, err
 		case !ep.from.Before(start) && !again:
 			after[ep.alert] = ep.from.Sub(start)
@@ -81,24 +111,25 @@ func loud(e *ruleEngine, l law, seed uint64) (after map[string]time.Duration, ok
 
 // A tally counts what alerts did in the value streams of one law, or of several.
 type tally struct {
+	of      string               // what these value streams are called
+	regime  regime               // where it is of one law
 	years   int                  // of stable value streams, one each
 	false   map[string][]float64 // episodes by alert, one number for each year
 	begun   int                  // overloads
-	skipped int                  // overloads that began while a load alert fired
+	skipped int                  // overloads that began while a load ticket was open
 	days    map[string][]float64 // from the beginning of each overload to the alert; +Inf: not in sight
 }
 
-func newTally() *tally { return &tally{false: map[string][]float64{}, days: map[string][]float64{}} }
-
-// anyLoad stands for the load alerts together.
-const anyLoad = "load alerts"
+func newTally(of string, r regime) *tally {
+	return &tally{of: of, regime: r, false: map[string][]float64{}, days: map[string][]float64{}}
+}
 
 // names are the alerts in the order of the file, then the load alerts together.
 func names(e *ruleEngine) (all []string) {
 	for _, a := range e.alerts {
 		all = append(all, a.name)
 	}
-	return append(all, anyLoad)
+	return append(all, loadTicket)
 }
 
 func (t *tally) quiet(e *ruleEngine, all []episode) {
@@ -106,7 +137,7 @@ func (t *tally) quiet(e *ruleEngine, all []episode) {
 	for _, name := range names(e) {
 		n := 0
 		for _, ep := range all {
-			if ep.alert == name || name == anyLoad && slices.Contains(loadAlerts, ep.alert) {
+			if ep.alert == name {
 				n++
 			}
 		}
@@ -116,17 +147,10 @@ func (t *tally) quiet(e *ruleEngine, all []episode) {
 
 func (t *tally) loud(e *ruleEngine, after map[string]time.Duration) {
 	t.begun++
-	first := math.Inf(1)
 	for _, name := range names(e) {
 		days := math.Inf(1)
 		if d, ok := after[name]; ok {
 			days = d.Hours() / 24
-		}
-		if slices.Contains(loadAlerts, name) {
-			first = min(first, days)
-		}
-		if name == anyLoad {
-			days = first
 		}
 		t.days[name] = append(t.days[name], days)
 	}
@@ -164,16 +188,14 @@ func (t *tally) caught(alert string) (share, low, high, median float64) {
 }
 
 // count runs so many years and overloads of each law, on all processors.
-func count(t testing.TB, e *ruleEngine, all []law, perLaw int) map[law]*tally {
-	tallies := map[law]*tally{}
-	for _, l := range all {
-		tallies[l] = newTally()
-	}
+func count(t testing.TB, e *ruleEngine, laws []law, perLaw int) (tallies []*tally) {
 	var mutex sync.Mutex
 	var group sync.WaitGroup
 	turns := make(chan struct{}, runtime.GOMAXPROCS(0))
-	for seed := range uint64(perLaw) {
-		for _, l := range all {
+	for _, l := range laws {
+		counted := newTally(l.String(), l.regime)
+		tallies = append(tallies, counted)
+		for seed := range uint64(perLaw) {
 			group.Go(func() {
 				turns <- struct{}{}
 				defer func() { <-turns }()
@@ -189,11 +211,11 @@ func count(t testing.TB, e *ruleEngine, all []law, perLaw int) map[law]*tally {
 				}
 				mutex.Lock()
 				defer mutex.Unlock()
-				tallies[l].quiet(e, year)
+				counted.quiet(e, year)
 				if ok {
-					tallies[l].loud(e, after)
+					counted.loud(e, after)
 				} else {
-					tallies[l].skipped++
+					counted.skipped++
 				}
 			})
 		}
@@ -202,11 +224,13 @@ func count(t testing.TB, e *ruleEngine, all []law, perLaw int) map[law]*tally {
 	return tallies
 }
 
-// sum puts the tallies of laws together.
-func sum(laws []law, tallies map[law]*tally) *tally {
-	all := newTally()
-	for _, l := range laws {
-		t := tallies[l]
+// sum puts tallies of laws together, those of some regimes.
+func sum(of string, tallies []*tally, regimes ...regime) *tally {
+	all := newTally(of, "")
+	for _, t := range tallies {
+		if !slices.Contains(regimes, t.regime) {
+			continue
+		}
 		all.years += t.years
 		all.begun += t.begun
 		all.skipped += t.skipped
@@ -218,83 +242,117 @@ func sum(laws []law, tallies map[law]*tally) *tally {
 	return all
 }
 
-// report is what was counted, by alert, and of the load alerts by law.
-func report(e *ruleEngine, laws []law, tallies map[law]*tally) string {
+// table says of tallies what some alerts did, or the load ticket, side by side.
+func table(tallies []*tally, alerts ...string) string {
 	var b strings.Builder
-	all := sum(laws, tallies)
-	fmt.Fprintf(&b, "\n%d stable years, %d overloads; %d more, that began while a load alert fired, are left out\n\n", all.years, all.begun, all.skipped)
-	b.WriteString("| alert | false a year | 95 % interval | caught in 21 days | 95 % interval | median days |\n| --- | --- | --- | --- | --- | --- |\n")
-	for _, name := range names(e) {
-		fmt.Fprintf(&b, "| %s | %s |\n", name, all.row(name))
+	b.WriteString("| value streams |")
+	for _, name := range alerts {
+		fmt.Fprintf(&b, " %s: false a year | caught in 21 days | median days |", name)
 	}
-	for _, name := range append(loadAlerts[:len(loadAlerts):len(loadAlerts)], anyLoad) {
-		b.WriteString("\n" + name + "\n\n" + byLaw(name, laws, tallies))
+	b.WriteString("\n| --- |" + strings.Repeat(" --- | --- | --- |", len(alerts)) + "\n")
+	for _, t := range tallies {
+		fmt.Fprintf(&b, "| %s |", t.of)
+		for _, name := range alerts {
+			share, low, high, median := t.caught(name)
+			days := fmt.Sprintf("%.0f", median)
+			if math.IsInf(median, 1) {
+				days = fmt.Sprintf("over %d", loudWeeks*7)
+			}
+			fmt.Fprintf(&b, " %s | %.1f %% (%.0f to %.0f %%) | %s |", t.perYear(name), 100*share, 100*low, 100*high, days)
+		}
+		b.WriteString("\n")
 	}
 	return b.String()
 }
 
-// byLaw is the table of an alert's runbook.
-func byLaw(alert string, laws []law, tallies map[law]*tally) string {
-	var b strings.Builder
-	b.WriteString("| value streams | false a year | 95 % interval | caught in 21 days | 95 % interval | median days |\n| --- | --- | --- | --- | --- | --- |\n")
-	for _, l := range laws {
-		fmt.Fprintf(&b, "| %v | %s |\n", l, tallies[l].row(alert))
-	}
-	fmt.Fprintf(&b, "| all | %s |\n", sum(laws, tallies).row(alert))
-	return b.String()
-}
-
-// row is an alert's line of a table.
-func (t *tally) row(alert string) string {
+// perYear is the number of false tickets of a year with its interval.
+func (t *tally) perYear(alert string) string {
 	mean, half := t.rate(alert)
-	share, low, high, median := t.caught(alert)
-	days := fmt.Sprintf("%.0f", median)
-	if math.IsInf(median, 1) {
-		days = fmt.Sprintf("over %d", loudWeeks*7)
+	return fmt.Sprintf("%.2f (%.2f to %.2f)", mean, max(0, mean-half), mean+half)
+}
+
+// overview says of all alerts how often they are wrong in each regime.
+func overview(e *ruleEngine, tallies []*tally) string {
+	var b strings.Builder
+	b.WriteString("| alert | pull | push | release |\n| --- | --- | --- | --- |\n")
+	for _, name := range names(e) {
+		fmt.Fprintf(&b, "| %s |", name)
+		for _, r := range []regime{pull, push, release} {
+			fmt.Fprintf(&b, " %s |", sum("", tallies, r).perYear(name))
+		}
+		b.WriteString("\n")
 	}
-	return fmt.Sprintf("%.2f | %.2f to %.2f | %.0f %% | %.0f to %.0f %% | %s",
-		mean, max(0, mean-half), mean+half, 100*share, 100*low, 100*high, days)
+	return b.String()
 }
 
 // BenchmarkFalseAlarms measures how often each alert is wrong in stable value
-// streams, and how soon it tells of an overload: 204 years and 204 overloads, 17
-// for each law. With -update the figures of the load alerts are written into their
-// runbooks (go test ./deploy -run '^$' -bench FalseAlarms -benchtime 1x -update).
+// streams, and how soon it tells of an overload. It fails where the requirement on
+// load tickets is not met: under one false ticket a value stream and year, and nine
+// overloads in ten caught.
+//
+// The requirement is on value streams that keep an agreed limit (pull), for stable
+// is what keeps its load: arrivals as many as departures, all that is begun ends,
+// load and mean age do not trend. They are 204 years and 204 overloads. The load of
+// the others (push, release) has no trend over years either, but strays by itself
+// for weeks, which nothing that looks at weeks can tell from a cause. These are
+// measured to say so: every two hours instead of every hour, and then once more with
+// limits agreed so that the highest load of a quarter is within them.
+//
+// With -update the figures are written into the runbooks
+// (go test ./deploy -run '^$' -bench FalseAlarms -benchtime 1x -update).
 func BenchmarkFalseAlarms(b *testing.B) {
-	e := newRuleEngine(reviewerAlerts(b), time.Hour)
+	alerts := reviewerAlerts(b)
+	about := slices.DeleteFunc(slices.Clone(alerts), func(a shippedAlert) bool { return !slices.Contains(loadAlerts, a.name) })
+	hourly, seldom, load := newRuleEngine(alerts, time.Hour), newRuleEngine(alerts, 2*time.Hour), newRuleEngine(about, 2*time.Hour)
 	for b.Loop() {
-		tallies := count(b, e, laws(), 17)
-		fmt.Print(report(e, laws(), tallies))
-		for _, name := range append(loadAlerts[:len(loadAlerts):len(loadAlerts)], anyLoad) {
-			mean, _ := sum(laws(), tallies).rate(name)
-			share, _, _, _ := sum(laws(), tallies).caught(name)
-			unit := strings.ReplaceAll(name, " ", "")
-			b.ReportMetric(mean, unit+"-false/year")
-			b.ReportMetric(share, unit+"-caught")
+		keeping := count(b, hourly, laws(mostly, pull), 51)
+		straying := count(b, seldom, laws(mostly, push, release), 17)
+		generous := count(b, load, laws(always, push, release), 17)
+		all := sum("all", keeping, pull)
+		keeping = append(keeping, all)
+		straying = append(straying, sum("all", straying, push, release))
+		generous = []*tally{sum("push", generous, push), sum("release", generous, release), sum("all", generous, push, release)}
+
+		pages := map[string]string{"README": overview(hourly, append(keeping, straying...))}
+		for _, name := range loadAlerts {
+			pages[name] = "With an agreed limit that is kept:\n\n" + table(keeping, name, loadTicket) +
+				"\nWhere the load strays by itself:\n\n" + table(straying, name, loadTicket)
 		}
-		if *update {
-			for _, name := range loadAlerts {
-				writeMeasured(b, name, byLaw(name, laws(), tallies)+"\nAll three load alerts together:\n\n"+byLaw(anyLoad, laws(), tallies))
+		pages[loadAlerts[0]] += "\nWhere it does, with the highest load of the quarter for a limit:\n\n" + table(generous, loadAlerts[0], loadTicket)
+		for _, page := range slices.Sorted(maps.Keys(pages)) {
+			fmt.Printf("\n%s\n\n%s", page, pages[page])
+			if *update {
+				writeMeasured(b, page, pages[page])
 			}
+		}
+
+		mean, _ := all.rate(loadTicket)
+		share, _, _, _ := all.caught(loadTicket)
+		fmt.Printf("\n%d years, %d overloads, %d more that began while a ticket was open\n", all.years, all.begun, all.skipped)
+		b.ReportMetric(mean, "false/year")
+		b.ReportMetric(share, "caught")
+		if mean >= falseAtMost || share < caughtAtLeast {
+			b.Errorf("%.2f false load tickets a value stream and year, %.1f %% of overloads caught, want fewer than %g and at least %g %%",
+				mean, 100*share, falseAtMost, 100*caughtAtLeast)
 		}
 	}
 }
 
-// writeMeasured puts a text between the marks of a runbook.
-func writeMeasured(t testing.TB, alert, text string) {
+// writeMeasured puts a text between the marks of a page among the runbooks.
+func writeMeasured(t testing.TB, page, text string) {
 	t.Helper()
-	file := filepath.Join("runbooks", alert+".md")
-	page, err := os.ReadFile(file)
+	file := filepath.Join("runbooks", page+".md")
+	old, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, begins := strings.Cut(string(page), "<!-- measured -->\n")
+	before, rest, begins := strings.Cut(string(old), "<!-- measured -->\n")
 	_, after, ends := strings.Cut(rest, "<!-- /measured -->\n")
 	if !begins || !ends {
 		t.Fatalf("%s has no place for figures", file)
 	}
-	page = []byte(before + "<!-- measured -->\n" + text + "<!-- /measured -->\n" + after)
-	if err := os.WriteFile(file, page, 0o644); err != nil {
+	text = before + "<!-- measured -->\n" + text + "<!-- /measured -->\n" + after
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -308,7 +366,7 @@ func TestLoadAlertsOfStableValueStream(t *testing.T) {
 	for _, seed := range []uint64{1, 7} {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			l := law{pull, 12, 6}
+			l := law{pull, 12, 6, mostly}
 			year, err := quiet(e, l, seed)
 			if err != nil {
 				t.Fatal(err)
