@@ -99,6 +99,7 @@ func TestProof(t *testing.T) {
 	t.Run("every rule has data", w.testRules)
 	t.Run("headlines are what is measured", w.testHeadlines)
 	t.Run("loaded and scraped are one", w.testSeam)
+	t.Run("panels of alerts show their conditions", w.testLeading)
 	t.Run("mistakes are found", w.testMutations)
 	t.Run("blocks hold what was written", w.testBlocks)
 }

@@ -97,7 +97,7 @@ func neglectedWork() *panel {
 }
 
 func throughput() *panel {
-	return each(`Items completed in the last complete week, and the lower limit of the baseline: below it is not chance. Review: find out what was different in that week. Held back while a source is read for the first time. Without a limit: fewer than six weeks to learn from.`,
+	return each(`Items completed in the last complete week, and the lower limit of the baseline: below it is not chance. Review: find out what was different in that week. Without a limit: fewer than six weeks to learn from.`,
 		items, fact("flow_velocity_week_items"), fact("flow_velocity_week_lower_limit_items")).
 		decimals(0).alert("ThroughputSignal")
 }
