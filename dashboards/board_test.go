@@ -54,7 +54,8 @@ type link struct {
 type panel struct {
 	ID                       int
 	Type, Title, Description string
-	Repeat, Interval         string
+	Repeat                   string
+	Interval, TimeFrom       string
 	GridPos                  struct{ X, Y, W, H int }
 	Datasource               reference
 	Targets                  []target
@@ -67,7 +68,8 @@ type panel struct {
 				Mode  string
 				Steps []struct{ Value *float64 }
 			}
-			Custom map[string]any
+			Custom   map[string]any
+			Mappings any
 		}
 		Overrides []struct {
 			Matcher    struct{ ID, Options string }

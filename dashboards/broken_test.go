@@ -156,4 +156,11 @@ var broken = []wreck{
 		p["targets"] = p["targets"].([]any)[:1]
 		at(p, "fieldConfig")["overrides"] = []any{}
 	}, false},
+	{"green target", "flow-weekly", "colours", set("value", map[string]any{"mode": "fixed", "fixedColor": "green"}, in(age, "fieldConfig", "overrides", 0, "properties", 0)), false},
+	{"health of another measure", "flow-weekly", "colours", rewrite("Flow time, p85", `measure="flow_time"`, `measure="load"`), false},
+	{"health of another column", "flow-monthly", "colours", rewrite("Scorecard", `measure="distribution"`, `measure="load"`), false},
+	{"red is good", "flow-monthly", "colours", set("color", "green", in("Worst health over time", "fieldConfig", "defaults", "mappings", 0, "options", "3")), false},
+	{"sum of numbers", "flow-weekly", "shapes", set("calcs", []string{"sum"}, in("Flow load", "options", "reduceOptions")), false},
+	{"13 days", "flow-quarterly", "shapes", set("timeFrom", "13d", in("Flow load, 13 weeks")), false},
+	{"exits above the axis", "flow-weekly", "shapes", set("properties", []any{}, in("Entries against exits by reason, a week", "fieldConfig", "overrides", 0)), false},
 }

@@ -32,6 +32,8 @@ var rules = []struct {
 	{"sample sizes", samples},
 	{"instants", instants},
 	{"lines of comparison", comparisons},
+	{"colours", colours},
+	{"shapes", shapes},
 }
 
 // ranges are the default time ranges: what the meeting looks back on.
