@@ -141,6 +141,11 @@ func (c *historyCmd) Run(env *environment) error {
 	if journal.begun() && journal.complete() {
 		fmt.Fprintf(env.Err, "all of %s to %s is written already, as %s says; without that file it is written again\n",
 			stamp(journal.From), stamp(journal.To), where)
+		if folder != nil {
+			if n := folder.gone(journal); n > 0 {
+				fmt.Fprintf(env.Err, "no longer in %s: %s, moved to where Prometheus has its data or removed\n", c.Out, plural(n, "part"))
+			}
+		}
 		return nil
 	}
 	from, to := c.From.Time, c.To.Time
@@ -153,6 +158,10 @@ func (c *historyCmd) Run(env *environment) error {
 	case to.IsZero():
 		to = safeEnd(now)
 	}
+	if !from.IsZero() && !from.Before(to) {
+		return fmt.Errorf("--from is %s, which is not before --to, by default %s", stamp(from), stamp(to))
+	}
+	end := to
 	// Where the last step ends, so that a later run looks at the same facts.
 	if over := time.Duration(to.UnixNano() % int64(c.Step)); over > 0 {
 		to = to.Add(c.Step - over)
@@ -183,7 +192,7 @@ func (c *historyCmd) Run(env *environment) error {
 	}
 	ranges := history.Cut(from, to)
 	if len(ranges) == 0 {
-		return fmt.Errorf("there is no multiple of %s from %s to %s", c.Step, stamp(from), stamp(to))
+		return fmt.Errorf("there is no multiple of %s from %s to %s", c.Step, stamp(from), stamp(end))
 	}
 	run := &historyRun{
 		env: env, history: history, step: c.Step, journal: journal,

@@ -226,6 +226,17 @@ func (f *historyFolder) recover(j *historyJournal) error {
 	return nil
 }
 
+// gone returns how many finished parts are not in the folder: what is loaded is
+// moved away, and nothing tells that from what was lost.
+func (f *historyFolder) gone(j *historyJournal) (n int) {
+	for _, part := range j.Parts {
+		if _, err := os.Stat(filepath.Join(f.dir, part.Name)); err != nil { // of a part without samples it is the folder
+			n++
+		}
+	}
+	return n
+}
+
 // write writes a part under its name, which it returns. It is safe for concurrent
 // use.
 func (f *historyFolder) write(ctx context.Context, p *exporter.Part, format string, j *historyJournal) (name string, err error) {
