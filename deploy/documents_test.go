@@ -74,7 +74,7 @@ func indented(text string) (blocks []string) {
 // follow types commands in where their files are, beside a service and a
 // Prometheus, and sees that they have loaded some history, or can be.
 func follow(t *testing.T, commands string) {
-	p := makePast(t)
+	p := makePast(t, 6*24*time.Hour)
 	dir := filepath.Dir(p.config)
 	for _, folder := range []string{"bin", "prometheus/metrics2"} {
 		if err := os.MkdirAll(filepath.Join(dir, folder), 0o755); err != nil {

@@ -17,7 +17,7 @@ import (
 // each way, by the real programs: nanoseconds and bytes a sample, reading the log
 // included.
 func BenchmarkHistory(b *testing.B) {
-	p := makePast(b)
+	p := makePast(b, longPast)
 	p.from = p.to.Add(-8 * 24 * time.Hour)
 	write := func(b *testing.B, more ...string) {
 		flowmetrics(b, append([]string{"history", "--config", p.config, "--changes", p.changes,

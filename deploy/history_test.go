@@ -31,13 +31,17 @@ type past struct {
 // exactly.
 const historyStep = "1h"
 
-// makePast writes a log of some weeks, the same one for each test within an hour.
-func makePast(t testing.TB) *past {
+// longPast is more than one of Prometheus' longest blocks.
+const longPast = 24 * 24 * time.Hour
+
+// makePast writes a log of so much time and some days before, the same one for each
+// test within an hour.
+func makePast(t testing.TB, length time.Duration) *past {
 	t.Helper()
 	dir := t.TempDir()
 	p := &past{config: filepath.Join(dir, "flow.yaml"), changes: filepath.Join(dir, "changes.jsonl")}
 	p.to = time.Now().UTC().Truncate(time.Hour)
-	p.from = p.to.Add(-24 * 24 * time.Hour) // more than one of Prometheus' longest blocks
+	p.from = p.to.Add(-length)
 	write(t, p.config, `
 sources: [{name: tickets, type: file, path: changes.jsonl}]
 workflows:
@@ -52,7 +56,7 @@ windows: [7d, 30d]
 	var log strings.Builder
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := range 300 {
-		at := p.from.Add(time.Duration(random.Int64N(int64(30*24*time.Hour))) - 10*24*time.Hour).Truncate(time.Minute)
+		at := p.from.Add(time.Duration(random.Int64N(int64(length/4*5))) - length*5/12).Truncate(time.Minute)
 		status, typ := "", []string{"Story", "Bug", "Chore"}[random.IntN(3)]
 		for n, next := range []string{"Ready", "In Progress", "Done"} {
 			if !at.Before(p.to) {
@@ -179,7 +183,7 @@ func (p *past) holds(t testing.TB, server *prometheus, samples int) {
 // that Prometheus has the measured numbers then.
 func TestHistoryAsOpenMetrics(t *testing.T) {
 	t.Parallel()
-	p, out, data := makePast(t), filepath.Join(t.TempDir(), "history"), t.TempDir()
+	p, out, data := makePast(t, longPast), filepath.Join(t.TempDir(), "history"), t.TempDir()
 	flowmetrics(t, p.arguments("--out", out)...)
 	files, err := filepath.Glob(filepath.Join(out, "history-*.om"))
 	if err != nil || len(files) < 2 {
@@ -202,7 +206,7 @@ func TestHistoryAsOpenMetrics(t *testing.T) {
 // first start of a server, written into its data folder.
 func TestHistoryAsBlocks(t *testing.T) {
 	t.Parallel()
-	p, data := makePast(t), t.TempDir()
+	p, data := makePast(t, longPast), t.TempDir()
 	flowmetrics(t, p.arguments("--out", data, "--format", "blocks")...)
 	samples := samplesIn(t, filepath.Join(data, "flowmetrics-history.json"))
 	if n := samplesInBlocks(t, data); n != samples {
@@ -225,7 +229,7 @@ func TestHistoryAsBlocks(t *testing.T) {
 // warning about later ones is true.
 func TestHistoryBesideLive(t *testing.T) {
 	t.Parallel()
-	p, data, config := makePast(t), t.TempDir(), live(t)
+	p, data, config := makePast(t, longPast), t.TempDir(), live(t)
 	arguments := func(more ...string) []string {
 		return append([]string{"history", "--config", p.config, "--changes", p.changes, "--step", historyStep, "--format", "blocks", "--out"}, more...)
 	}
@@ -307,7 +311,7 @@ func post(t testing.TB, url string) {
 // once although the command was killed under way.
 func TestHistoryByRemoteWrite(t *testing.T) {
 	t.Parallel()
-	p, config := makePast(t), live(t)
+	p, config := makePast(t, longPast), live(t)
 	const window = "storage: {tsdb: {out_of_order_time_window: 60d}}\n"
 
 	closed := startPrometheus(t, "", config)
