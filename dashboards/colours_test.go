@@ -52,6 +52,9 @@ func colours(b *board) (problems []string) {
 	return problems
 }
 
+// signs are how texts for signals begin.
+var signs = map[string]string{"-1": "▼", "0": "–", "1": "▲", "2": "?"}
+
 // mappedColours are the problems of the texts for numbers: those of health have its
 // colours, the arrows point where the number does and have none of these.
 func mappedColours(p panel, mappings any) (problems []string) {
@@ -63,7 +66,7 @@ func mappedColours(p panel, mappings any) (problems []string) {
 			shown, _ := result.(map[string]any)
 			text, colour := fmt.Sprint(shown["text"]), fmt.Sprint(shown["color"])
 			wrong := !arrows && colour != meant[number] || arrows && slices.Contains([]string{"green", "orange", "red"}, colour)
-			if arrow := map[string]string{"-1": "▼", "0": "–", "1": "▲", "2": "?"}[number]; len(options) == 4 && arrows && !strings.HasPrefix(text, arrow) {
+			if sign, known := signs[number]; arrows && len(options) > 1 && (len(options) != len(signs) || !known || !strings.HasPrefix(text, sign)) {
 				wrong = true
 			}
 			if wrong {

@@ -184,12 +184,15 @@ func numbered(b *board) (problems []string) {
 		if p.Type != "row" && len(p.Targets) == 0 {
 			problems = append(problems, p.name()+" has no query")
 		}
-		refs := map[string]bool{}
+		refs, asked := map[string]bool{}, map[string]bool{}
 		for _, t := range p.Targets {
 			if t.RefID == "" || refs[t.RefID] {
 				problems = append(problems, p.name()+" has a query without a refId of its own")
 			}
-			refs[t.RefID] = true
+			if asked[t.Expr] {
+				problems = append(problems, p.name()+" asks "+t.RefID+" twice")
+			}
+			refs[t.RefID], asked[t.Expr] = true, true
 		}
 	}
 	return problems
