@@ -97,6 +97,7 @@ func TestProof(t *testing.T) {
 		t.Logf("%d questions", len(c.asked))
 	})
 	t.Run("every rule has data", w.testRules)
+	t.Run("what runbooks ask is answered", w.testRunbooks)
 	t.Run("headlines are what is measured", w.testHeadlines)
 	t.Run("loaded and scraped are one", w.testSeam)
 	t.Run("panels of alerts show their conditions", w.testLeading)
@@ -129,6 +130,19 @@ func (w *world) testRules(t *testing.T) {
 	}
 	if kinds["recording"] < 5 || kinds["alerting"] < 14 {
 		t.Errorf("rules: %v", kinds)
+	}
+}
+
+// testRunbooks checks that what a runbook asks Prometheus, pasted as it is, has an
+// answer, but for what is there only when something is wrong.
+func (w *world) testRunbooks(t *testing.T) {
+	for _, r := range readRules(t, alertsFile) {
+		for _, query := range queriesOf(readPage(t, r.Alert)) {
+			trouble := strings.HasSuffix(query, "> 0") || strings.Contains(query, "flowmetrics_connector_")
+			if len(w.query(t, query, w.now)) == 0 && !trouble {
+				t.Errorf("%s: no answer to %s", r.Alert, query)
+			}
+		}
 	}
 }
 
