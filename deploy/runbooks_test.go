@@ -133,14 +133,22 @@ func TestRunbooks(t *testing.T) {
 				t.Errorf("%s.md: %s in %s", r.Alert, fmt.Sprintf(format, args...), line)
 			})
 		}
-		begin, end := strings.Index(text, "<!-- measured -->\n"), strings.Index(text, "<!-- /measured -->\n")
-		if want := slices.Contains(measured, r.Alert); (begin >= 0 && begin < end) != want {
+		if want := slices.Contains(measured, r.Alert); hasFigures(text) != want {
 			t.Errorf("%s.md: figures are to be there: %v", r.Alert, want)
 		}
+	}
+	if !hasFigures(index) {
+		t.Error("README.md has no figures")
 	}
 	for page := range pages {
 		t.Errorf("%s.md is of no alert", page)
 	}
+}
+
+// hasFigures tells whether a page has a place for what was measured.
+func hasFigures(text string) bool {
+	begin, end := strings.Index(text, "<!-- measured -->\n"), strings.Index(text, "<!-- /measured -->\n")
+	return begin >= 0 && begin < end
 }
 
 // withoutQueries returns a page without what it asks Prometheus.
