@@ -46,7 +46,7 @@ import (
 //   - release: as pull, but what is finished waits for a release on every
 //     second Thursday, so that exits come in lumps and the load is a saw.
 //
-// All of that goes on for as long as the simulation: nothing trends, so that
+// All of that goes on for as long as the simulation: nothing changes, so that
 // every ticket about load is a false one. In an overload, from its instant on,
 // work is begun by the process of push in every regime, 30 % more of it than the
 // whole team can finish, whatever is in flow.
