@@ -281,7 +281,8 @@ func describe(p place) string {
 
 // otherOps are the operators that one may be mistaken for.
 var otherOps = map[parser.ItemType][]parser.ItemType{
-	parser.GTR: {parser.LSS, parser.GTE}, parser.GTE: {parser.LTE, parser.GTR}, parser.LSS: {parser.GTR, parser.LTE},
+	parser.GTR: {parser.LSS, parser.GTE}, parser.GTE: {parser.LTE, parser.GTR},
+	parser.LSS: {parser.GTR, parser.LTE}, parser.LTE: {parser.GTE, parser.LSS},
 	parser.LAND: {parser.LOR}, parser.LOR: {parser.LAND}, parser.LUNLESS: {parser.LAND},
 	parser.ADD: {parser.SUB}, parser.SUB: {parser.ADD}, parser.MUL: {parser.DIV}, parser.DIV: {parser.MUL},
 }

@@ -145,7 +145,7 @@ func annotations() dashboard.AnnotationContainer {
 // strip says on every dashboard how far the numbers can be trusted.
 func strip() row {
 	age := numbers("Data age", seconds,
-		`Time since the numbers were computed, and since the source that was read longest ago was read to its end. Over 30 minutes (red) the alert FlowDataStale fires and nothing else on this page can be trusted: see Service health.`,
+		`Time since the numbers were computed, and since the source that was read longest ago was read to its end. Over 30 minutes (red) the alert FlowDataStale fires and nothing else on this page can be trusted: see Service health. A source that is polled seldom may be two and a half poll intervals old.`,
 		now("numbers", `time() - min by () (last_over_time(flowmetrics_processor_snapshot_timestamp_seconds[40m]))`),
 		now("oldest source", `time() - min by () (max by (source) (last_over_time(flowmetrics_connector_last_success_timestamp_seconds[40m])))`),
 	).steps(green, step{900, amber}, step{1800, red}).decimals(0).empty("none for 40 minutes")

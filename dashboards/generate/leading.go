@@ -124,18 +124,20 @@ func unmapped() *panel {
 
 func stale() *panel {
 	return lines("", seconds,
-		`Time since the numbers were computed, and since each source was last read to its end; of one that never was, how far it is behind. Over 30 minutes for 15 minutes: page. A first read that gets on is not stale. All other alerts of value streams are held back meanwhile, for they would speak of old numbers.`,
+		`Time since the numbers were computed, and since each source was last read to its end; of one that never was, how far it is behind. Over 30 minutes, or two and a half poll intervals where these are longer (the threshold of each source), for 15 minutes: page. A first read that gets on is not stale. All other alerts of value streams are held back meanwhile, for they would speak of old numbers.`,
 		q("numbers", `time() - min by () (last_over_time(flowmetrics_processor_snapshot_timestamp_seconds[40m]))`),
-		q("{{source}}", `time() - max by (source) (last_over_time(flowmetrics_connector_last_success_timestamp_seconds[40m])) or max by (source) (last_over_time(flowmetrics_connector_lag_seconds[40m]))`)).
-		steps(green, step{1800, red}).decimals(0).named("numbers", colour(blue)).alert("FlowDataStale")
+		q("{{source}}", `time() - max by (source) (last_over_time(flowmetrics_connector_last_success_timestamp_seconds[40m])) or max by (source) (last_over_time(flowmetrics_connector_lag_seconds[40m]))`),
+		q("{{source}} threshold", `clamp_min(2.5 * max by (source) (last_over_time(flowmetrics_connector_poll_interval_seconds[40m])), 1800)`)).
+		steps(green, step{1800, red}).decimals(0).named("numbers", colour(blue)).like(" threshold$", limit(red)...).alert("FlowDataStale")
 }
 
 func stalled() *panel {
 	return lines("", seconds,
-		`How old what has been read of each source is: the time since it was last read to its end, and how far the tracker is ahead (thin). Over 15 minutes for 10 minutes: ticket, before it is stale at 30. A first import that gets on is not stalled.`,
+		`How old what has been read of each source is: the time since it was last read to its end, and how far the tracker is ahead (thin). Over 15 minutes for 10 minutes: ticket, before it is stale at 30; over two and a half poll intervals where these are longer (the threshold of each source). A first import that gets on is not stalled.`,
 		q("{{source}}", `time() - max by (source) (last_over_time(flowmetrics_connector_last_success_timestamp_seconds[20m]))`),
-		q("{{source}} behind", `max by (source) (max_over_time(flowmetrics_connector_lag_seconds[5m])) or 0 * max by (source) (flowmetrics_connector_last_success_timestamp_seconds)`)).
-		steps(green, step{900, red}).decimals(0).like(" behind$", property{"custom.lineWidth", 1}, property{"custom.lineStyle", map[string]any{"fill": "dash", "dash": []int{4, 6}}}).
+		q("{{source}} behind", `max by (source) (max_over_time(flowmetrics_connector_lag_seconds[5m])) or 0 * max by (source) (flowmetrics_connector_last_success_timestamp_seconds)`),
+		q("{{source}} threshold", `clamp_min(2.5 * max by (source) (last_over_time(flowmetrics_connector_poll_interval_seconds[20m])), 900)`)).
+		steps(green, step{900, red}).decimals(0).like(" threshold$", limit(red)...).like(" behind$", property{"custom.lineWidth", 1}, property{"custom.lineStyle", map[string]any{"fill": "dash", "dash": []int{4, 6}}}).
 		alert("FlowConnectorStalled")
 }
 

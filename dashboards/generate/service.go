@@ -43,15 +43,17 @@ func notTold() property {
 // sources is the state of each connector now.
 func sources() *panel {
 	return tabular("Sources", number,
-		`Each source: when it was last read to its end, how far the tracker is ahead, how much of its history the first read has covered, and the requests that the tracker still allows ("not told" where it does not say). Red: over 30 minutes, the alert FlowDataStale.`,
+		`Each source: when it was last read to its end, how often it is polled, how far the tracker is ahead, how much of its history the first read has covered, and the requests that the tracker still allows ("not told" where it does not say). Red: over 30 minutes, the alert FlowDataStale, unless it is polled so seldom that this is less than two and a half times the pause.`,
 		[]column{
 			{field: "source", title: "Source"},
 			{field: value("age"), title: "Read", unit: seconds, as: []property{{"thresholds", thresholds(green, step{900, amber}, step{1800, red})}, {"custom.displayMode", "color-text"}}},
+			{field: value("interval"), title: "Polled every", unit: seconds},
 			{field: value("lag"), title: "Behind", unit: seconds},
 			{field: value("backfill"), title: "History", unit: share},
 			{field: value("left"), title: "Requests left", as: []property{notTold()}},
 		},
 		cells("age", `time() - max by (source) (flowmetrics_connector_last_success_timestamp_seconds)`),
+		cells("interval", `max by (source) (flowmetrics_connector_poll_interval_seconds)`),
 		cells("lag", `max by (source) (flowmetrics_connector_lag_seconds) or 0 * max by (source) (flowmetrics_connector_last_success_timestamp_seconds)`),
 		cells("backfill", `max by (source) (flowmetrics_connector_backfill_progress_ratio)`),
 		cells("left", left),
@@ -68,7 +70,7 @@ func running() *panel {
 // behind is the lag of each connector.
 func behind() *panel {
 	return lines("Behind the tracker", seconds,
-		`How far the newest change in each tracker is ahead of what has been read. 0 between polls is normal; over 15 minutes for 10 minutes the alert FlowConnectorStalled fires (red).`,
+		`How far the newest change in each tracker is ahead of what has been read. 0 between polls is normal; over 15 minutes for 10 minutes the alert FlowConnectorStalled fires (red); of a source that is polled seldom, over two and a half poll intervals.`,
 		q("{{source}}", `max by (source) (max_over_time(flowmetrics_connector_lag_seconds[5m])) or 0 * max by (source) (flowmetrics_connector_last_success_timestamp_seconds)`)).
 		wide(8).steps(green, step{900, red}).decimals(0)
 }

@@ -241,10 +241,11 @@ func (a *App) service() exporter.Service {
 		},
 	}
 	a.refused.addTo(out.Log.Rejected)
-	for _, r := range a.runners {
+	for i, r := range a.runners { // one for each source, in order
 		s := r.Status()
 		source := exporter.SourceStatus{
-			Name: s.Name, LastSuccess: s.LastSuccess, Lag: &s.Lag, Requests: s.Requests, Backfill: s.Backfill,
+			Name: s.Name, LastSuccess: s.LastSuccess, Lag: &s.Lag, PollInterval: a.opts.Config.Sources[i].PollInterval,
+			Requests: s.Requests, Backfill: s.Backfill,
 		}
 		if s.RateLimitKnown {
 			source.RateLimitRemaining = &s.RateLimitRemaining

@@ -43,8 +43,8 @@ func TestSourcesFail(t *testing.T) {
 	dir := t.TempDir()
 	withFile(t, dir, ready("1"), ready("2"))
 	text := strings.Replace(trackerConfig, "sources:\n", fmt.Sprintf(`sources:
-  - {name: nobody, type: jira, url: "http://%s", poll_interval: 1s}
-  - {name: strict, type: jira, url: %q, email: flow@example.com, token_env: APP_TEST_JIRA, poll_interval: 1s}
+  - {name: nobody, type: jira, url: "http://%s", poll_interval: 1h}
+  - {name: strict, type: jira, url: %q, email: flow@example.com, token_env: APP_TEST_JIRA}
 `, closedPort(t), strict.url), 1)
 	s := start(t, dir, text)
 	type document struct {
@@ -69,6 +69,9 @@ func TestSourcesFail(t *testing.T) {
 		t.Errorf("the file was read at %v", at)
 	}
 	s.wantSample(t, `flowmetrics_connector_lag_seconds{source="tracker"}`, 0)
+	for source, seconds := range map[string]float64{"nobody": 3600, "strict": 60, "tracker": 1} {
+		s.wantSample(t, fmt.Sprintf("flowmetrics_connector_poll_interval_seconds{source=%q}", source), seconds)
+	}
 	if n, _ := s.sample(t, `flowmetrics_connector_requests_total{code="401",source="strict"}`); n == 0 {
 		t.Error("no refused request is counted")
 	}

@@ -26,6 +26,8 @@ type SourceStatus struct {
 	// Lag is how far the tracker's newest change is ahead of what has been
 	// read; nil: unknown.
 	Lag *time.Duration
+	// PollInterval is the configured time between two polls; zero: it is not polled.
+	PollInterval time.Duration
 	// Requests counts the requests to the tracker by status code, or "error"
 	// where there was no answer.
 	Requests           map[string]int64
@@ -96,6 +98,13 @@ var serviceFamilies = []family[*scrape]{
 			if s.Lag != nil {
 				out.add(s.Lag.Seconds(), s.Name)
 			}
+		}),
+	},
+	{
+		name: "flowmetrics_connector_poll_interval_seconds", kind: gauge, labels: bySource,
+		help: "Configured time between two polls of the source, in seconds. No sample where it is not polled.",
+		from: eachSource(func(s *SourceStatus, out *samples) {
+			out.optional(s.PollInterval.Seconds(), s.PollInterval > 0, s.Name)
 		}),
 	},
 	{

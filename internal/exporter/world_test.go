@@ -130,7 +130,7 @@ func service() Service {
 	return Service{
 		Sources: []SourceStatus{
 			{
-				Name: "jira-main", LastSuccess: at.Add(1500 * time.Millisecond), Lag: &lag, RateLimitRemaining: &left, Backfill: 1,
+				Name: "jira-main", LastSuccess: at.Add(1500 * time.Millisecond), Lag: &lag, PollInterval: 15 * time.Minute, RateLimitRemaining: &left, Backfill: 1,
 				Requests: map[string]int64{"200": 120, "429": 3, "error": 1},
 			},
 			{Name: "github-main", Backfill: 0.25},
