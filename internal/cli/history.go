@@ -103,6 +103,17 @@ func (c *historyCmd) metrics() (*regexp.Regexp, error) {
 // end of the latest block.
 func safeEnd(now time.Time) time.Time { return now.Add(-3 * time.Hour).Truncate(2 * time.Hour) }
 
+// end returns the end that was asked for, or the latest that is safe.
+func (c *historyCmd) end(now time.Time) time.Time {
+	switch {
+	case !c.To.IsZero():
+		return c.To.Time
+	case c.RemoteWrite != "":
+		return now
+	}
+	return safeEnd(now)
+}
+
 func (c *historyCmd) Run(env *environment) error {
 	cfg, err := config.Load(c.Config)
 	if err != nil {
@@ -148,20 +159,15 @@ func (c *historyCmd) Run(env *environment) error {
 		}
 		return nil
 	}
-	from, to := c.From.Time, c.To.Time
 	now := time.Now()
-	switch {
-	case journal.begun():
+	from, to := c.From.Time, c.end(now)
+	if journal.begun() {
 		from, to = journal.From, journal.To
-	case to.IsZero() && sender != nil:
-		to = now
-	case to.IsZero():
-		to = safeEnd(now)
 	}
 	if !from.IsZero() && !from.Before(to) {
 		return fmt.Errorf("--from is %s, which is not before --to, by default %s", stamp(from), stamp(to))
 	}
-	end := to
+	asked := to
 	// Where the last step ends, so that a later run looks at the same facts.
 	if over := time.Duration(to.UnixNano() % int64(c.Step)); over > 0 {
 		to = to.Add(c.Step - over)
@@ -192,7 +198,7 @@ func (c *historyCmd) Run(env *environment) error {
 	}
 	ranges := history.Cut(from, to)
 	if len(ranges) == 0 {
-		return fmt.Errorf("there is no multiple of %s from %s to %s", c.Step, stamp(from), stamp(end))
+		return fmt.Errorf("there is no multiple of %s from %s to %s", c.Step, stamp(from), stamp(asked))
 	}
 	run := &historyRun{
 		env: env, history: history, step: c.Step, journal: journal,

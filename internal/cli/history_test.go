@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -22,6 +23,42 @@ func TestSafeEnd(t *testing.T) {
 			if now.Sub(begin) <= 3*time.Hour+time.Minute && end.After(begin) {
 				t.Fatalf("at %s blocks may end at %s, in a head that begins at %s", now, end, begin)
 			}
+		}
+	}
+}
+
+// TestEnd: without --to, samples that are sent may reach up to now, and blocks only
+// as far as is safe.
+func TestEnd(t *testing.T) {
+	now := time.Date(2026, 6, 29, 13, 37, 0, 0, time.UTC)
+	asked := instant{now.Add(-time.Hour)}
+	for _, c := range []struct {
+		cmd  historyCmd
+		want time.Time
+	}{
+		{historyCmd{Out: "history"}, safeEnd(now)},
+		{historyCmd{RemoteWrite: "http://127.0.0.1:9090/api/v1/write"}, now},
+		{historyCmd{Out: "history", To: asked}, asked.Time},
+		{historyCmd{RemoteWrite: "http://127.0.0.1:9090/api/v1/write", To: asked}, asked.Time},
+	} {
+		if got := c.cmd.end(now); !got.Equal(c.want) {
+			t.Errorf("%+v ends at %s, want %s", c.cmd, got, c.want)
+		}
+	}
+}
+
+// TestJournalRemembersTheLog: the parts that are written first are as of the log
+// that there was then, also after several runs.
+func TestJournalRemembersTheLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal.json")
+	from := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	for _, facts := range []int{10, 20, 30} {
+		j, err := openJournal(path, map[string]string{"step": "4m0s"}, time.Time{}, time.Time{})
+		if err == nil {
+			err = j.begin(from, from.AddDate(0, 1, 0), 2, facts)
+		}
+		if err != nil || j.Facts != 10 {
+			t.Fatalf("with a log of %d facts the journal is of one of %d, want 10: %v", facts, j.Facts, err)
 		}
 	}
 }
