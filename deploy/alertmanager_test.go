@@ -286,17 +286,3 @@ func TestInhibition(t *testing.T) {
 		})
 	}
 }
-
-// await is eventually with a say in what has gone wrong.
-func await(t *testing.T, complaint func() string, done func() bool) {
-	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for late := time.After(patience); !done(); {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatal(complaint())
-		}
-	}
-}

@@ -133,13 +133,19 @@ func (o *output) tail() []byte {
 // eventually asks again and again until the answer is yes.
 func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
+	await(t, func() string { return "in vain: " + what }, done)
+}
+
+// await is eventually with a say in what has gone wrong.
+func await(t testing.TB, complaint func() string, done func() bool) {
+	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for late := time.After(patience); !done(); {
 		select {
 		case <-tick.C:
 		case <-late:
-			t.Fatalf("in vain: %s", what)
+			t.Fatal(complaint())
 		}
 	}
 }
